@@ -1,0 +1,91 @@
+"""Typed readers of BERTH_* variables. A bad value or an unknown name stops the start with one sentence."""
+
+import difflib
+import os
+import re
+from collections.abc import Mapping
+from datetime import timedelta
+from pathlib import Path
+
+
+class BadSetting(Exception):
+    """A BERTH_* variable cannot be read; the message says which, and what it may be."""
+
+
+_known: set[str] = set()
+
+
+def _raw(name: str, environ: Mapping[str, str] | None) -> str | None:
+    _known.add(name)
+    value = (os.environ if environ is None else environ).get(name)
+    return None if value is None or value.strip() == "" else value.strip()
+
+
+def env_str(
+    name: str, default: str, *, choices: tuple[str, ...] = (), environ: Mapping[str, str] | None = None
+) -> str:
+    value = _raw(name, environ)
+    value = default if value is None else value
+    if choices and value not in choices:
+        raise BadSetting(f"{name} is '{value}'; it may be one of: {', '.join(choices)}.")
+    return value
+
+
+def env_int(
+    name: str, default: int, *, low: int, high: int, environ: Mapping[str, str] | None = None
+) -> int:
+    value = _raw(name, environ)
+    if value is None:
+        return default
+    if not re.fullmatch(r"-?\d{1,18}", value) or not low <= int(value) <= high:
+        raise BadSetting(f"{name} is '{value}'; it must be a whole number from {low} to {high}.")
+    return int(value)
+
+
+def env_bool(name: str, default: bool, *, environ: Mapping[str, str] | None = None) -> bool:
+    value = _raw(name, environ)
+    if value is None:
+        return default
+    if value.lower() in {"1", "true", "yes", "on"}:
+        return True
+    if value.lower() in {"0", "false", "no", "off"}:
+        return False
+    raise BadSetting(f"{name} is '{value}'; it must be yes or no.")
+
+
+def env_duration(name: str, default: timedelta, *, environ: Mapping[str, str] | None = None) -> timedelta:
+    """A number with a unit: 30s, 5m, 12h, 7d."""
+    value = _raw(name, environ)
+    if value is None:
+        return default
+    match = re.fullmatch(r"(\d{1,9})\s*([smhd])", value)
+    if match is None:
+        raise BadSetting(f"{name} is '{value}'; it must be a number with a unit, such as 30s, 5m, 12h or 7d.")
+    return timedelta(seconds=int(match[1]) * {"s": 1, "m": 60, "h": 3600, "d": 86400}[match[2]])
+
+
+def env_path(name: str, default: Path, *, environ: Mapping[str, str] | None = None) -> Path:
+    value = _raw(name, environ)
+    return (default if value is None else Path(value).expanduser()).absolute()
+
+
+def env_secret(name: str, default: str = "", *, environ: Mapping[str, str] | None = None) -> str:
+    """A secret from NAME, or from the file that NAME_FILE points to; never both."""
+    value, file = _raw(name, environ), _raw(f"{name}_FILE", environ)
+    if value is not None and file is not None:
+        raise BadSetting(f"Both {name} and {name}_FILE are set; keep one of them.")
+    if file is not None:
+        try:
+            return Path(file).read_text(encoding="utf-8").strip()
+        except OSError as error:
+            raise BadSetting(f"{name}_FILE points to '{file}', which cannot be read: {error.strerror}.") from error
+    return default if value is None else value
+
+
+def refuse_unknown(prefix: str = "BERTH_", *, environ: Mapping[str, str] | None = None) -> None:
+    """Call after everything was read: a misspelt variable must not be ignored in silence."""
+    for name in sorted(os.environ if environ is None else environ):
+        if name.startswith(prefix) and name not in _known:
+            near = difflib.get_close_matches(name, _known, n=1)
+            hint = f"; did you mean {near[0]}?" if near else "."
+            raise BadSetting(f"{name} is not a setting of Berth{hint}")

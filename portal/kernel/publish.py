@@ -1,0 +1,47 @@
+"""Tell browsers and gateways that something changed: topic, id, a few numbers. The truth stays in the database.
+
+A lost message costs nothing but time, since everybody who listens polls as well.
+"""
+
+import asyncio
+import logging
+from typing import Any
+
+from asgiref.sync import async_to_sync
+from channels.layers import get_channel_layer
+from django.db import transaction
+
+log = logging.getLogger("berth.publish")
+
+# The in-memory layer belongs to one event loop: in the one-process mode threads hand their messages to it.
+_loop: asyncio.AbstractEventLoop | None = None
+
+
+def use_loop(loop: asyncio.AbstractEventLoop | None) -> None:
+    """Send from now on in `loop` (the one that serves the sockets), whatever thread publishes."""
+    global _loop
+    _loop = loop
+
+
+def group(topic: str, id: object) -> str:
+    """The channel group of a topic, e.g. `workspace.k3x…`."""
+    return f"{topic}.{id}"
+
+
+def publish(topic: str, id: object, **small: Any) -> None:
+    """Send `{"type": "berth.changed", "topic", "id", **small}` to everybody subscribed, once the transaction commits."""
+    message = {"type": "berth.changed", "topic": topic, "id": str(id), **small}
+    transaction.on_commit(lambda: _send(group(topic, id), message))
+
+
+def _send(name: str, message: dict[str, Any]) -> None:
+    layer = get_channel_layer()
+    if layer is None:
+        return
+    try:
+        if _loop is not None:
+            asyncio.run_coroutine_threadsafe(layer.group_send(name, message), _loop)
+        else:
+            async_to_sync(layer.group_send)(name, message)
+    except (OSError, RuntimeError) as error:  # Redis away or the loop closing: listeners find out by polling
+        log.warning("could not publish %s: %s", name, error)

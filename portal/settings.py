@@ -1,0 +1,212 @@
+"""Every setting, one screen per topic. BERTH_* variables are described in docs/settings.md; unknown ones stop the start."""
+
+import os
+import secrets
+from datetime import timedelta
+from pathlib import Path
+
+from portal.kernel.env import env_bool, env_duration, env_int, env_path, env_secret, env_str, refuse_unknown
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+
+# -- where things are -------------------------------------------------------------------------------------------------
+BERTH_DATA = env_path("BERTH_DATA", BASE_DIR / "var")
+BERTH_HOST = env_str("BERTH_HOST", "127.0.0.1")
+BERTH_PORT = env_int("BERTH_PORT", 8000, low=1, high=65535)
+BERTH_GATEWAY_PORT = env_int("BERTH_GATEWAY_PORT", 8001, low=1, high=65535)
+BERTH_PORTAL_URL = env_str("BERTH_PORTAL_URL", f"http://localhost:{BERTH_PORT}").rstrip("/")
+# Workspaces live at w-<id>.<domain>. Empty until an admin sets one for a portal that is reached by a bare IP address.
+BERTH_WORKSPACE_DOMAIN = env_str("BERTH_WORKSPACE_DOMAIN", "localhost")
+BERTH_GATEWAY_URL = env_str("BERTH_GATEWAY_URL", f"http://{BERTH_WORKSPACE_DOMAIN}:{BERTH_GATEWAY_PORT}").rstrip("/")
+BERTH_DEBUG = env_bool("BERTH_DEBUG", False)
+
+# -- the local node ---------------------------------------------------------------------------------------------------
+BERTH_ADMIN_PASSWORD = env_secret("BERTH_ADMIN_PASSWORD")
+BERTH_DRIVER = env_str("BERTH_DRIVER", "auto", choices=("auto", "docker", "process"))
+BERTH_DOCKER_HOST = env_str("BERTH_DOCKER_HOST", "")
+BERTH_SIMULATED_GPUS = env_int("BERTH_SIMULATED_GPUS", 2, low=0, high=16)
+BERTH_LAB_PYTHON = env_path("BERTH_LAB_PYTHON", BASE_DIR / ".venv-lab" / "bin" / "python")
+
+# -- how long things may take -----------------------------------------------------------------------------------------
+BERTH_NOTEBOOK_LIMIT = env_duration("BERTH_NOTEBOOK_LIMIT", timedelta(hours=12))
+BERTH_PLACE_TIMEOUT = env_duration("BERTH_PLACE_TIMEOUT", timedelta(minutes=10))
+BERTH_START_TIMEOUT = env_duration("BERTH_START_TIMEOUT", timedelta(minutes=2))
+
+# -- secrets ----------------------------------------------------------------------------------------------------------
+
+
+def _kept_secret(name: str) -> str:
+    """A random secret that this installation makes once and keeps in its data folder, readable by nobody else."""
+    path = BERTH_DATA / name
+    if not path.exists():
+        BERTH_DATA.mkdir(parents=True, exist_ok=True)
+        # Written aside and linked into place: two processes that start together agree on one secret.
+        draft = path.with_name(f".{name}.{os.getpid()}")
+        draft.touch(mode=0o600)
+        draft.write_text(secrets.token_urlsafe(48))
+        try:
+            os.link(draft, path)
+        except FileExistsError:
+            pass
+        draft.unlink()
+    return path.read_text().strip()
+
+
+SECRET_KEY = env_secret("BERTH_SECRET_KEY") or _kept_secret("secret_key")
+
+# -- database and broker: SQLite and memory unless told otherwise -------------------------------------------------------
+BERTH_DATABASE_URL = env_secret("BERTH_DATABASE_URL")
+BERTH_REDIS_URL = env_secret("BERTH_REDIS_URL")
+
+if BERTH_DATABASE_URL:
+    from psycopg.conninfo import conninfo_to_dict
+
+    _pg = conninfo_to_dict(BERTH_DATABASE_URL)
+    DATABASES = {
+        "default": {
+            "ENGINE": "django.db.backends.postgresql",
+            "NAME": _pg.pop("dbname", "berth"),
+            "USER": _pg.pop("user", ""),
+            "PASSWORD": _pg.pop("password", ""),
+            "HOST": _pg.pop("host", ""),
+            "PORT": str(_pg.pop("port", "")),
+            "CONN_MAX_AGE": 0,
+            "OPTIONS": {**_pg, "pool": {"min_size": 1, "max_size": 16}},
+        }
+    }
+else:
+    DATABASES = {
+        "default": {
+            "ENGINE": "django.db.backends.sqlite3",
+            "NAME": BERTH_DATA / "berth.sqlite3",
+            "OPTIONS": {
+                "transaction_mode": "IMMEDIATE",
+                "timeout": 20,
+                "init_command": "PRAGMA journal_mode=WAL;PRAGMA synchronous=NORMAL;PRAGMA cache_size=-8000;",
+            },
+        }
+    }
+
+CHANNEL_LAYERS = {
+    "default": (
+        {"BACKEND": "channels_redis.pubsub.RedisPubSubChannelLayer", "CONFIG": {"hosts": [BERTH_REDIS_URL]}}
+        if BERTH_REDIS_URL
+        else {"BACKEND": "channels.layers.InMemoryChannelLayer", "CONFIG": {"capacity": 1000}}
+    )
+}
+CACHES = {
+    "default": (
+        {"BACKEND": "django.core.cache.backends.redis.RedisCache", "LOCATION": BERTH_REDIS_URL}
+        if BERTH_REDIS_URL
+        else {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}
+    )
+}
+
+CELERY_BROKER_URL = BERTH_REDIS_URL or "memory://"
+CELERY_BROKER_TRANSPORT_OPTIONS = {} if BERTH_REDIS_URL else {"polling_interval": 0.05}
+CELERY_TASK_IGNORE_RESULT = True
+CELERY_WORKER_REDIRECT_STDOUTS = False
+CELERY_WORKER_HIJACK_ROOT_LOGGER = False
+CELERY_TASK_SERIALIZER = "json"
+CELERY_ACCEPT_CONTENT = ["json"]
+CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
+CELERY_BEAT_SCHEDULE = {"tick": {"task": "scheduling.tick", "schedule": 2.0, "options": {"expires": 2}}}
+
+# -- Django -----------------------------------------------------------------------------------------------------------
+DEBUG = BERTH_DEBUG
+INSTALLED_APPS = [
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "django.contrib.staticfiles",
+    "django_htmx",
+    "rest_framework",
+    "channels",
+    "tenants",
+    "scheduling",
+    "workspaces",
+    "portal",
+]
+MIDDLEWARE = [
+    "portal.pages.headers.SecurityHeaders",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "portal.pages.headers.SameOriginOnly",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django_htmx.middleware.HtmxMiddleware",
+]
+ROOT_URLCONF = "portal.urls"
+ASGI_APPLICATION = "portal.asgi.application"
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [BASE_DIR / "templates"],
+        "APP_DIRS": False,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ]
+        },
+    }
+]
+STATIC_URL = "/static/"
+STATICFILES_DIRS = [BASE_DIR / "static"]
+STATIC_ROOT = env_path("BERTH_STATIC_ROOT", BERTH_DATA / "static")
+STORAGES = {
+    "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
+    "staticfiles": {"BACKEND": "whitenoise.storage.CompressedManifestStaticFilesStorage"},
+}
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+AUTH_USER_MODEL = "tenants.User"
+PASSWORD_HASHERS = [
+    "django.contrib.auth.hashers.Argon2PasswordHasher",
+    "django.contrib.auth.hashers.PBKDF2PasswordHasher",
+]
+LOGIN_URL = "/login"
+LOGIN_REDIRECT_URL = "/"
+USE_TZ = True
+TIME_ZONE = "UTC"
+LANGUAGE_CODE = "en"
+
+# -- who may talk to us -------------------------------------------------------------------------------------------------
+# Only the names that the portal is served under; a workspace's host name is never one of them.
+_portal_host = BERTH_PORTAL_URL.split("://", 1)[1].rsplit(":", 1)[0] if "://" in BERTH_PORTAL_URL else "localhost"
+ALLOWED_HOSTS = sorted({_portal_host, "localhost", "127.0.0.1", "[::1]"})
+_secure = BERTH_PORTAL_URL.startswith("https://")
+SESSION_COOKIE_NAME = "__Host-sessionid" if _secure else "sessionid"
+CSRF_COOKIE_NAME = "__Host-csrftoken" if _secure else "csrftoken"
+SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = _secure
+SESSION_COOKIE_HTTPONLY = CSRF_COOKIE_HTTPONLY = True
+SESSION_COOKIE_SAMESITE = CSRF_COOKIE_SAMESITE = "Lax"
+if _secure:
+    SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
+
+REST_FRAMEWORK = {
+    "DEFAULT_AUTHENTICATION_CLASSES": ["tenants.api.authentication.TokenAuthentication"],
+    "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated"],
+    "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
+    "DEFAULT_PARSER_CLASSES": ["rest_framework.parsers.JSONParser"],
+    "EXCEPTION_HANDLER": "portal.api_errors.handle",
+    "UNAUTHENTICATED_USER": None,
+}
+
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {"line": {"format": "%(asctime)s %(levelname)-7s %(name)s: %(message)s"}},
+    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
+    "root": {"handlers": ["stderr"], "level": "DEBUG" if DEBUG else "INFO"},
+    "loggers": {
+        "uvicorn.access": {"level": "WARNING"},
+        "celery": {"level": "WARNING"},
+        "kombu": {"level": "WARNING"},
+        "django.request": {"level": "ERROR"},
+    },
+}
+
+refuse_unknown()

@@ -1,0 +1,94 @@
+"""Anything that wants resources, and the history of what became of it."""
+
+from django.conf import settings  # AUTH_USER_MODEL only
+from django.db import models
+from django.db.models import Q
+
+from scheduling.core.lifecycle import FINAL, EndReason, JobEvent, JobState
+
+
+def _choices(enum: type) -> list[tuple[str, str]]:
+    return [(str(value), str(value)) for value in enum]  # type: ignore[var-annotated]
+
+
+class Job(models.Model):
+    """`state` is written by `transitions.move_job` alone."""
+
+    team = models.ForeignKey("tenants.Team", on_delete=models.PROTECT, related_name="+")
+    owner = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="+")
+    kind = models.CharField(max_length=20, default="notebook")
+    name = models.CharField(max_length=120)
+    tier = models.CharField(max_length=20, default="normal")
+    preemptible = models.BooleanField(default=False)
+
+    # What runs. Plain data for one container of each replica; secrets are never in here.
+    image = models.CharField(max_length=300)
+    command = models.JSONField(default=list)
+    env = models.JSONField(default=dict)
+    volume = models.CharField(max_length=120, blank=True)    # home volume, a name below the node's volume root
+    port = models.PositiveIntegerField(default=0)
+    probe_path = models.CharField(max_length=200, default="/")
+
+    # What it asks for, per replica.
+    replicas = models.PositiveIntegerField(default=1)
+    gpus = models.PositiveIntegerField(default=0)            # whole cards
+    cpu_millis = models.PositiveIntegerField(default=1000)
+    memory_mib = models.PositiveIntegerField(default=1024)
+    limit = models.DurationField()                           # of RUNNING time
+
+    state = models.CharField(max_length=12, choices=_choices(JobState), default=JobState.QUEUED)
+    # Counts moves: the guard of every update, and what a browser compares to drop older news.
+    version = models.PositiveIntegerField(default=1)
+    attempt = models.PositiveIntegerField(default=0)         # placements so far
+    submitted_at = models.DateTimeField()
+    since_at = models.DateTimeField()                        # when the present state began
+    running_at = models.DateTimeField(null=True)             # of the present attempt
+    ended_at = models.DateTimeField(null=True)
+    end_reason = models.CharField(max_length=20, blank=True, choices=_choices(EndReason))
+    end_code = models.CharField(max_length=60, blank=True)   # the cause in detail, e.g. "image-missing"
+    end_message = models.TextField(blank=True)               # one sentence for the person
+    log_tail = models.TextField(blank=True)                  # last lines, when it ended by itself
+
+    # Why it waits: the code and the numbers of the last plan's Hold. Written only when the code changes.
+    hold_code = models.CharField(max_length=40, blank=True)
+    hold_numbers = models.JSONField(default=dict)
+
+    class Meta:
+        ordering = ["-submitted_at", "-id"]
+        indexes = [
+            models.Index(
+                fields=["submitted_at", "id"], name="job_live", condition=~Q(state__in=[str(s) for s in FINAL])
+            ),
+        ]
+        constraints = [
+            models.CheckConstraint(condition=Q(state__in=[str(s) for s in JobState]), name="job_state_is_known"),
+            models.CheckConstraint(
+                condition=Q(state__in=[str(s) for s in FINAL], ended_at__isnull=False)
+                | (~Q(state__in=[str(s) for s in FINAL]) & Q(ended_at__isnull=True)),
+                name="job_ended_at_goes_with_a_final_state",
+            ),
+            models.CheckConstraint(
+                condition=~Q(state=str(JobState.RUNNING)) | Q(running_at__isnull=False),
+                name="job_running_has_running_at",
+            ),
+            models.CheckConstraint(condition=Q(replicas__gte=1), name="job_has_a_replica"),
+        ]
+
+    def __str__(self) -> str:
+        return f"job {self.pk} ({self.name})"
+
+
+class JobTransition(models.Model):
+    """One row per move, in the move's own transaction."""
+
+    job = models.ForeignKey(Job, on_delete=models.CASCADE, related_name="transitions")
+    attempt = models.PositiveIntegerField()
+    from_state = models.CharField(max_length=12, blank=True)   # empty: the submission itself
+    to_state = models.CharField(max_length=12, choices=_choices(JobState))
+    event = models.CharField(max_length=12, choices=[("submit", "submit"), *_choices(JobEvent)])
+    reason = models.CharField(max_length=20, blank=True)
+    message = models.TextField(blank=True)
+    at = models.DateTimeField()
+
+    class Meta:
+        ordering = ["id"]
