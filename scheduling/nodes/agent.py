@@ -1,0 +1,365 @@
+"""Makes one machine match its desired state: observe, exchange, diff, act, and again.
+
+Everything it knows it can lose: after a restart it observes what the driver shows, fetches the desired state, adopts
+what should run and removes what should not. `diff` is pure.
+"""
+
+import logging
+import threading
+from collections.abc import Callable, Mapping, Sequence, Set
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+from portal.kernel import clock
+from scheduling.nodes.driver import (
+    ContainerSpec,
+    Driver,
+    DriverError,
+    Inventory,
+    LaunchRefused,
+    NodeUnreachable,
+    NotYetGone,
+    Observation,
+    Phase,
+    Sample,
+)
+from scheduling.nodes.exchange import Desired, DesiredPart, Exchange, Report
+from scheduling.nodes.probe import answers
+
+log = logging.getLogger("berth.agent")
+
+BUSY_INTERVAL_S = 0.5         # between rounds while something is starting
+PROBE_INTERVAL_S = 0.025
+INVENTORY_INTERVAL_S = 60.0
+SAMPLE_INTERVAL_S = 5.0
+ENGINE_PATIENCE_S = 20.0      # how long a launch is retried while the engine is away
+ORPHAN_GRACE_S = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Actions:
+    """What one round has to do, by allocation id."""
+
+    launch: tuple[ContainerSpec, ...] = ()
+    probe: tuple[ContainerSpec, ...] = ()
+    stop: tuple[tuple[str, int], ...] = ()       # (allocation, grace in seconds)
+
+
+@dataclass(slots=True)
+class Launch:
+    """A launch under way, or one that failed for lack of an engine and will be tried again."""
+
+    under_way: bool = True
+    progress: tuple[int, int] | None = None
+    away_since: float | None = None
+
+
+@dataclass(slots=True)
+class Memory:
+    """What the agent remembers between rounds. All of it may be lost at any moment without harm."""
+
+    launches: dict[str, Launch] = field(default_factory=dict)
+    refused: dict[str, tuple[str, str]] = field(default_factory=dict)
+    ready: dict[str, tuple[str, int]] = field(default_factory=dict)
+    probing: set[str] = field(default_factory=set)
+    stopping: set[str] = field(default_factory=set)
+
+
+def diff(parts: Sequence[DesiredPart], seen: Mapping[str, Observation], memory: Memory) -> Actions:
+    """What to do so that the machine matches. Never launches what was launched before: if it is absent, it vanished."""
+    launch, probe, stop = [], [], []
+    for part in parts:
+        key = part.spec.allocation
+        if not part.run:
+            there = key in seen or key in memory.launches
+            if there and key not in memory.stopping:
+                stop.append((key, part.spec.grace_s))
+            continue
+        here = seen.get(key)
+        under_way = key in memory.launches and memory.launches[key].under_way
+        if here is None:
+            if not part.launched and not under_way and key not in memory.refused and key not in memory.stopping:
+                launch.append(part.spec)
+        elif here.phase is Phase.STARTING and here.address and part.spec.port:
+            if key not in memory.ready and key not in memory.probing:
+                probe.append(part.spec)
+    wanted = {part.spec.allocation for part in parts}
+    stop += [(key, ORPHAN_GRACE_S) for key in seen if key not in wanted and key not in memory.stopping]
+    return Actions(launch=tuple(launch), probe=tuple(probe), stop=tuple(stop))
+
+
+def describe(
+    parts: Sequence[DesiredPart], seen: Mapping[str, Observation], memory: Memory, busy: Set[str] = frozenset()
+) -> list[Observation]:
+    """One observation for each desired container that there is anything to say of.
+
+    busy: allocations that were being launched or stopped when `seen` was taken. Their absence from it proves nothing: a
+    container may have come to be a moment later.
+    """
+    said = []
+    for part in parts:
+        key = part.spec.allocation
+        here, launch = seen.get(key), memory.launches.get(key)
+        if not part.run:
+            if here is None and launch is None and key not in memory.stopping and key not in busy:
+                said.append(Observation(key, Phase.GONE))
+        elif key in memory.refused and here is None:
+            code, message = memory.refused[key]
+            said.append(Observation(key, Phase.REFUSED, code=code, message=message))
+        elif here is not None and here.phase is Phase.STARTING and (key in memory.ready or not part.spec.port):
+            said.append(
+                Observation(key, Phase.READY, address=here.address, image_digest=here.image_digest)
+            )
+        elif here is not None:
+            said.append(here)
+        elif launch is not None:
+            if launch.progress is not None:
+                said.append(Observation(key, Phase.PULLING, progress=launch.progress))
+        elif part.launched and key not in memory.stopping and key not in busy:
+            said.append(
+                Observation(key, Phase.GONE, code="vanished", message="Its container was removed from outside Berth.")
+            )
+    return said
+
+
+class Agent:
+    """One thread that loops, and a few that launch, probe and stop. All driver calls happen in these threads."""
+
+    def __init__(
+        self,
+        *,
+        node: str,
+        driver: Driver,
+        exchange: Exchange,
+        probe: Callable[[tuple[str, int], str], bool] = answers,
+        workers: int = 16,
+    ) -> None:
+        self.node = node
+        self.driver = driver
+        self._exchange = exchange
+        self._probe = probe
+        self._memory = Memory()
+        self._lock = threading.RLock()        # guards _memory and _seen
+        self._seen: dict[str, Observation] = {}
+        self._desired = Desired(version=0)
+        self._wake = threading.Event()
+        self._stopped = threading.Event()
+        self._pool = ThreadPoolExecutor(max_workers=workers, thread_name_prefix="agent")
+        self._thread: threading.Thread | None = None
+        self._inventory: Inventory | None = None
+        self._inventory_at = self._sampled_at = float("-inf")
+        #: monotonic time of the last answered exchange; None before the first
+        self.answered_at: float | None = None
+
+    # -- from outside ---------------------------------------------------------------------------------------------
+    def start(self) -> None:
+        self._thread = threading.Thread(target=self._run, name="agent", daemon=True)
+        self._thread.start()
+
+    def wake(self) -> None:
+        """Something may have changed: do a round now."""
+        self._wake.set()
+
+    def stop(self) -> None:
+        """End the loop. Containers stay as they are; whoever wants them gone changes the desired state first."""
+        self._stopped.set()
+        self._wake.set()
+        if self._thread is not None:
+            self._thread.join(timeout=10)
+        self._pool.shutdown(wait=False, cancel_futures=True)
+        self.driver.close()
+
+    def address(self, allocation: str) -> tuple[str, int] | None:
+        """Where a ready container of this node listens; None for anything else."""
+        return self._memory.ready.get(allocation)
+
+    # -- the loop -------------------------------------------------------------------------------------------------
+    def _run(self) -> None:
+        while not self._stopped.is_set():
+            self._wake.clear()
+            try:
+                pause = self.round()
+            except Exception:  # the process edge: one bad round must not end the node
+                log.exception("round failed")
+                pause = 2.0
+            self._wake.wait(pause)
+
+    def round(self) -> float:
+        """Observe, exchange, act. Answers how many seconds the next round may wait."""
+        trouble = ""
+        with self._lock:
+            busy_before = set(self._memory.launches) | self._memory.stopping
+        try:
+            inventory, samples = self._look_around()
+            seen = {observation.allocation: observation for observation in self.driver.observe()}
+        except NodeUnreachable as error:
+            trouble, seen, inventory, samples = error.message, None, None, ()
+        with self._lock:
+            if seen is None:
+                self._lose_patience(trouble)
+                said = self._refusals()
+            else:
+                self._forget_absent(seen)
+                said = tuple(describe(self._desired.parts, seen, self._memory, busy_before))
+        try:
+            desired = self._exchange(
+                Report(
+                    node=self.node,
+                    boot_id=self._inventory.boot_id if self._inventory else "",
+                    held_version=self._desired.version,
+                    inventory=inventory,
+                    observations=said,
+                    samples=samples,
+                    trouble=trouble,
+                )
+            )
+        except ConnectionError as error:
+            log.warning("the control plane does not answer: %s", error)
+            return 2.0
+        self.answered_at = clock.monotonic()
+        if desired.version >= self._desired.version:
+            self._desired = desired
+        if seen is None:
+            return 1.0
+        with self._lock:
+            self._drop_memory_of_others()
+            actions = diff(self._desired.parts, seen, self._memory)
+            self._act(actions)
+            busy = bool(self._memory.launches or self._memory.probing or self._memory.stopping)
+        return min(BUSY_INTERVAL_S, self._desired.interval_s) if busy else self._desired.interval_s
+
+    def _look_around(self) -> tuple[Inventory | None, tuple[Sample, ...]]:
+        """The inventory once a minute and a sample every few seconds; None and nothing in between."""
+        at = clock.monotonic()
+        inventory: Inventory | None = None
+        samples: tuple[Sample, ...] = ()
+        if at - self._inventory_at >= INVENTORY_INTERVAL_S:
+            inventory = self._inventory = self.driver.inventory()
+            self._inventory_at = at
+        if at - self._sampled_at >= SAMPLE_INTERVAL_S:
+            samples = tuple(self.driver.sample())
+            self._sampled_at = at
+        return inventory, samples
+
+    def _forget_absent(self, seen: dict[str, Observation]) -> None:
+        """A container that is gone or has exited is not ready any more, whatever a probe once said."""
+        self._seen = seen
+        for key in [k for k in self._memory.ready if k not in seen or seen[k].phase is not Phase.STARTING]:
+            del self._memory.ready[key]
+        for key, address in self._memory.ready.items():
+            fresh = seen[key].address
+            if fresh is not None and fresh != address:
+                self._memory.ready[key] = fresh
+
+    def _lose_patience(self, trouble: str) -> None:
+        """The engine is away: what still waits to be launched is given up after a while, with that as the reason."""
+        at = clock.monotonic()
+        for part in self._desired.parts:
+            key = part.spec.allocation
+            if not part.run or part.launched or key in self._memory.refused:
+                continue
+            launch = self._memory.launches.setdefault(key, Launch(under_way=False, away_since=at))
+            if launch.away_since is not None and at - launch.away_since >= ENGINE_PATIENCE_S:
+                self._memory.refused[key] = ("engine-away", trouble)
+                if not launch.under_way:
+                    del self._memory.launches[key]
+
+    def _refusals(self) -> tuple[Observation, ...]:
+        """What can be said although the engine shows nothing: which launches were given up."""
+        wanted = {part.spec.allocation for part in self._desired.parts if part.run}
+        return tuple(
+            Observation(key, Phase.REFUSED, code=code, message=message)
+            for key, (code, message) in self._memory.refused.items()
+            if key in wanted
+        )
+
+    def _drop_memory_of_others(self) -> None:
+        running = {part.spec.allocation for part in self._desired.parts if part.run}
+        for key in [k for k in self._memory.refused if k not in running]:
+            del self._memory.refused[key]
+
+    # -- acting ---------------------------------------------------------------------------------------------------
+    def _act(self, actions: Actions) -> None:
+        for spec in actions.launch:
+            earlier = self._memory.launches.get(spec.allocation)
+            self._memory.launches[spec.allocation] = Launch(away_since=earlier.away_since if earlier else None)
+            self._pool.submit(self._guard, self._launch, spec)
+        for spec in actions.probe:
+            self._memory.probing.add(spec.allocation)
+            self._pool.submit(self._guard, self._watch_until_ready, spec)
+        for allocation, grace_s in actions.stop:
+            self._memory.stopping.add(allocation)
+            self._pool.submit(self._guard, self._stop_one, allocation, grace_s)
+
+    def _guard(self, work: Callable[..., None], *args: object) -> None:
+        """The edge of a worker thread: what escapes is logged, and a round follows in any case."""
+        try:
+            work(*args)
+        except Exception:
+            log.exception("%s failed", work.__name__)
+        finally:
+            self._wake.set()
+
+    def _launch(self, spec: ContainerSpec) -> None:
+        key = spec.allocation
+        launch = self._memory.launches[key]
+        refusal: tuple[str, str] | None = None
+
+        def progress(done: int, total: int) -> None:
+            first = launch.progress is None
+            launch.progress = (done, total)
+            if first:
+                self._wake.set()
+
+        try:
+            self.driver.launch(spec, progress=progress)
+        except LaunchRefused as error:
+            refusal = (error.code, error.message)
+        except (NodeUnreachable, NotYetGone) as error:
+            at = clock.monotonic()
+            launch.away_since = at if launch.away_since is None else launch.away_since
+            if at - launch.away_since < ENGINE_PATIENCE_S:
+                with self._lock:
+                    launch.under_way = False      # the next round tries again
+                return
+            refusal = (error.code, error.message)
+        except Exception as error:
+            log.exception("launch of %s broke the driver", key)
+            refusal = ("driver-broken", f"The node could not start it: {error}.")
+        with self._lock:
+            self._memory.launches.pop(key, None)
+            if refusal is not None:
+                self._memory.refused[key] = refusal
+        if refusal is not None:
+            log.warning("launch of %s refused: %s", key, refusal[1])
+
+    def _watch_until_ready(self, spec: ContainerSpec) -> None:
+        """Probe in short steps until it answers, or until the container is not running any more."""
+        key = spec.allocation
+        try:
+            while not self._stopped.is_set():
+                with self._lock:
+                    here = self._seen.get(key)
+                if here is None or here.phase is not Phase.STARTING or here.address is None:
+                    return
+                if self._probe(here.address, spec.probe_path):
+                    with self._lock:
+                        self._memory.ready[key] = here.address
+                    return
+                self._stopped.wait(PROBE_INTERVAL_S)
+        finally:
+            with self._lock:
+                self._memory.probing.discard(key)
+
+    def _stop_one(self, allocation: str, grace_s: int) -> None:
+        try:
+            self.driver.stop(allocation, grace_s=grace_s)
+        except DriverError as error:
+            log.info("stop of %s is not finished: %s", allocation, error.message)
+            self._stopped.wait(0.5)
+        finally:
+            with self._lock:
+                self._memory.stopping.discard(allocation)
+                launch = self._memory.launches.get(allocation)
+                if launch is not None and not launch.under_way:
+                    del self._memory.launches[allocation]
