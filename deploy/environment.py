@@ -1,0 +1,99 @@
+"""Makes one of the project's virtual environments from a hashed lock file; does nothing when it is already right.
+
+    python3 deploy/environment.py .venv deploy/requirements.lock
+
+Standard library only: it runs before anything else exists. A stamp in the environment names the lock it was made from
+and is written last, so an environment whose making was interrupted has none and is made again from the start.
+"""
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+OLDEST = (3, 11)
+
+
+def main(folder: Path, lock: Path) -> int:
+    if sys.version_info < OLDEST:
+        print(
+            f"Berth needs Python {OLDEST[0]}.{OLDEST[1]} or newer and this is {sys.version.split()[0]}. "
+            "Name another one: make PYTHON=python3.12 up",
+            file=sys.stderr,
+        )
+        return 1
+    stamp = folder / f".made-from-{lock.name}"
+    wanted = _fingerprint(lock)
+    if stamp.exists() and stamp.read_text() == wanted and _python(folder).exists():
+        return 0
+    os.umask(0o022)  # workspaces run under accounts of their own and must be able to read it
+    # Another stamp means a finished environment that only needs this lock as well (or a newer one of it).
+    finished = any(folder.glob(".made-from-*")) and _works(folder)
+    stamp.unlink(missing_ok=True)
+    print(f"{'Updating' if finished else 'Making'} {folder} from {lock} (about a minute)…", flush=True)
+    if not finished:
+        if not _can_make_environments():
+            return 1
+        shutil.rmtree(folder, ignore_errors=True)
+        subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
+    pip = [str(_python(folder)), "-m", "pip", "--disable-pip-version-check", "install", "--quiet", "--no-input"]
+    installed = subprocess.run([*pip, "--require-hashes", "--no-deps", "-r", str(lock)])
+    if installed.returncode:
+        print(f"pip could not install {lock}; its message is above. Run the same command again to go on.", file=sys.stderr)
+        return 1
+    stamp.write_text(wanted)
+    return 0
+
+
+def _fingerprint(lock: Path) -> str:
+    """What the environment depends on: the lock, and the Python that the compiled packages were chosen for."""
+    digest = hashlib.sha256(lock.read_bytes()).hexdigest()
+    return f"{digest} python {sys.version_info.major}.{sys.version_info.minor}\n"
+
+
+def _python(folder: Path) -> Path:
+    return folder / "bin" / "python"
+
+
+def _works(folder: Path) -> bool:
+    """False for an environment whose Python has gone or moved on to another minor version since."""
+    if not _python(folder).exists():
+        return False
+    question = "import pip, sys; print(*sys.version_info[:2], sep='.')"
+    answer = subprocess.run([str(_python(folder)), "-c", question], capture_output=True, text=True)
+    return answer.stdout.strip() == f"{sys.version_info.major}.{sys.version_info.minor}"
+
+
+def _can_make_environments() -> bool:
+    """Debian and Ubuntu keep the module that fills a new environment with pip in a package of its own."""
+    if _has_ensurepip():
+        return True
+    if os.geteuid() == 0 and shutil.which("apt-get"):
+        print("Installing Debian's python3-venv…", flush=True)
+        environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+        # python3.X-venv fits this very interpreter; python3-venv fits the distribution's default one.
+        names = [f"python{sys.version_info.major}.{sys.version_info.minor}-venv", "python3-venv"]
+        subprocess.run(["apt-get", "-q", "update"], env=environment, stdout=subprocess.DEVNULL, stdin=subprocess.DEVNULL)
+        for name in names:
+            subprocess.run(
+                ["apt-get", "-q", "-y", "install", name],
+                env=environment,
+                stdout=subprocess.DEVNULL,
+                stdin=subprocess.DEVNULL,
+            )
+            if _has_ensurepip():
+                return True
+    print("Python cannot make virtual environments here: run `apt-get install python3-venv` as root.", file=sys.stderr)
+    return False
+
+
+def _has_ensurepip() -> bool:
+    return subprocess.run([sys.executable, "-c", "import ensurepip, venv"], capture_output=True).returncode == 0
+
+
+if __name__ == "__main__":
+    if len(sys.argv) != 3:
+        sys.exit("usage: environment.py FOLDER LOCK")
+    sys.exit(main(Path(sys.argv[1]), Path(sys.argv[2])))

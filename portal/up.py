@@ -1,0 +1,269 @@
+"""The whole product as one foreground process: web, gateway, worker, beat and this machine's node agent.
+
+`run` reads as the life of that process: claim what must be ours, prepare, start the parts, say that it is ready, wait
+for a signal, stop the parts in the opposite order. Every part runs in a thread or in the one event loop; there are no
+child processes except the workspaces themselves.
+"""
+
+import asyncio
+import ctypes
+import hashlib
+import logging
+import os
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Awaitable, Callable
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import uvicorn
+import uvloop
+from celery import Celery, beat, signals
+from celery.worker import state as worker_state
+from django.contrib.staticfiles.finders import get_finders
+from django.contrib.staticfiles.storage import staticfiles_storage
+from django.core.management import call_command
+from django.db import connections
+
+from portal import claims, compose, health
+from portal.kernel import clock, publish
+from scheduling import selectors, services
+from scheduling.core.lifecycle import EndReason
+from tenants.services import first_admin
+
+log = logging.getLogger("berth.up")
+
+READY_PATIENCE_S = 60.0      # then the start says what is not ready, and goes on trying
+STOP_PATIENCE_S = 20.0       # for workspaces to end; the next start takes care of what is left
+SERVER_GRACE_S = 3           # for requests under way
+SILENCE_S = 15.0             # a worker or an agent that did nothing for so long is not well
+M_ARENA_MAX = -8             # mallopt(3): glibc otherwise keeps an arena per thread, 60 MB more after a day
+
+
+def say(text: str = "") -> None:
+    """To the person at the terminal; logs go to stderr."""
+    print(text, flush=True)
+
+
+def run(*, keep: bool) -> int:
+    """Start everything, stay until a signal comes, stop everything. Answers the exit code."""
+    place = compose.place()
+    with ExitStack() as ours:
+        try:
+            folder = ours.enter_context(claims.claim_folder(place.data))
+            web_socket = ours.enter_context(claims.claim_port(place.host, place.port, setting="BERTH_PORT"))
+            gateway_socket = ours.enter_context(
+                claims.claim_port(place.host, place.gateway_port, setting="BERTH_GATEWAY_PORT")
+            )
+        except claims.NotOurs as refusal:
+            print(f"berth: {refusal}", file=sys.stderr)
+            return 1
+        _keep_memory_small()
+        _prepare(place)
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(_live(place, keep=keep, web_socket=web_socket, gateway_socket=gateway_socket))
+        del folder
+    say("Stopped.")
+    return 0
+
+
+# -- before the parts start -------------------------------------------------------------------------------------------
+def _keep_memory_small() -> None:
+    try:
+        ctypes.CDLL(None).mallopt(M_ARENA_MAX, 2)
+    except (AttributeError, OSError):  # not glibc: nothing to keep small
+        log.debug("no mallopt here")
+
+
+def _prepare(place: compose.Place) -> None:
+    """Database, static files, the first person. Quick when nothing is new."""
+    call_command("migrate", verbosity=0, interactive=False)
+    (place.data / "berth.sqlite3").exists() and (place.data / "berth.sqlite3").chmod(0o600)
+    _collect_static_files()
+    password = first_admin(place.admin_password or None, now=clock.now())
+    if password and not place.admin_password:
+        say('First start. Sign in as "admin"; the password is shown this once:')
+        say(f"    password: {password}")
+    compose.begin()
+
+
+def _collect_static_files() -> None:
+    """collectstatic, unless the files are those of the last time."""
+    digest = hashlib.sha256()
+    for finder in get_finders():
+        for path, storage in finder.list([]):
+            stat = os.stat(storage.path(path))
+            digest.update(f"{path} {stat.st_size} {stat.st_mtime_ns}\n".encode())
+    stamp = Path(staticfiles_storage.location) / ".made-from"
+    if not stamp.exists() or stamp.read_text() != digest.hexdigest():
+        stamp.unlink(missing_ok=True)
+        call_command("collectstatic", verbosity=0, interactive=False, clear=True)
+        stamp.write_text(digest.hexdigest())
+
+
+# -- the parts --------------------------------------------------------------------------------------------------------
+class Server(uvicorn.Server):
+    """A uvicorn server that shares its loop and leaves the signals to us."""
+
+    def __init__(self, app: Any, **config: Any) -> None:
+        super().__init__(
+            uvicorn.Config(
+                app,
+                loop="none",
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                timeout_graceful_shutdown=SERVER_GRACE_S,
+                **config,
+            )
+        )
+
+    async def serve(self, sockets: list[socket.socket] | None = None) -> None:
+        await self._serve(sockets)
+
+
+class Background:
+    """Celery's worker and its beat, each in a daemon thread. `busy_at`: when a task last ended, monotonic."""
+
+    def __init__(self, app: Celery) -> None:
+        os.environ["CELERY_SKIP_CHECKS"] = "1"  # `manage.py up` has made Django's checks already
+        self.busy_at = clock.monotonic()
+        self._worker = app.WorkController(
+            pool="threads",
+            concurrency=2,
+            hostname="worker@one-process",
+            without_heartbeat=True,
+            without_mingle=True,
+            without_gossip=True,
+        )
+        self._beat = beat.Service(app=app, max_interval=0.5, scheduler_cls=beat.Scheduler, remote_control=False)
+        self._threads = {
+            "worker": threading.Thread(target=self._worker.start, name="worker", daemon=True),
+            "beat": threading.Thread(target=self._beat.start, name="beat", daemon=True),
+        }
+
+    def start(self) -> None:
+        signals.task_postrun.connect(self._task_ended, weak=False)
+        for thread in self._threads.values():
+            thread.start()
+
+    def trouble(self) -> str:
+        for name, thread in self._threads.items():
+            if not thread.is_alive():
+                return f"The {name} thread has ended; the log says why. Restart the portal."
+        silent = clock.monotonic() - self.busy_at
+        return f"No background task has ended for {silent:.0f} s." if silent > SILENCE_S else ""
+
+    def stop(self) -> None:
+        """No further task begins; those under way may finish."""
+        self._beat.stop()
+        worker_state.should_stop = 0
+        for thread in self._threads.values():
+            thread.join(timeout=5)
+
+    def _task_ended(self, **_: object) -> None:
+        self.busy_at = clock.monotonic()
+
+
+# -- from start to stop -----------------------------------------------------------------------------------------------
+async def _live(
+    place: compose.Place, *, keep: bool, web_socket: socket.socket, gateway_socket: socket.socket
+) -> None:
+    told, hurry = _listen_to_signals()
+    loop = asyncio.get_running_loop()
+    publish.use_loop(loop)
+    web = Server(compose.web_app(), lifespan="off")
+    gateway = Server(compose.gateway_app(), **compose.GATEWAY_SERVER)
+    agent = await asyncio.to_thread(compose.local_agent)
+    background = Background(compose.celery_app())
+    health.expect("gateway", lambda: "" if gateway.started else "The gateway does not listen yet.")
+    health.expect("worker", background.trouble)
+    health.expect("agent", lambda: _agent_trouble(agent.answered_at))
+
+    serving = [
+        asyncio.create_task(web.serve([web_socket]), name="web"),
+        asyncio.create_task(gateway.serve([gateway_socket]), name="gateway"),
+    ]
+    background.start()
+    agent.start()
+    welcome = asyncio.create_task(_welcome(place, driver=agent.driver.name))
+    await asyncio.wait([*serving, asyncio.create_task(told.wait())], return_when=asyncio.FIRST_COMPLETED)
+    welcome.cancel()
+
+    say("\nStopping (Ctrl-C again hurries)…")
+    web.should_exit = gateway.should_exit = True
+    asyncio.create_task(_force_when(hurry, [web, gateway]))  # noqa: RUF006 - ends with the loop
+    await asyncio.to_thread(background.stop)  # first, so that no freed slot is given to waiting work
+    kept = keep and agent.driver.name == "docker"
+    if keep and not kept:
+        say("--keep is for Docker: workspaces of the process driver end with the portal.")
+    if not kept:
+        await _end_workspaces(hurry)
+    await asyncio.to_thread(agent.stop)
+    publish.use_loop(None)
+    for result in await asyncio.gather(*serving, return_exceptions=True):
+        if isinstance(result, BaseException):
+            log.error("a server ended with an error", exc_info=result)
+    await asyncio.to_thread(connections.close_all)
+
+
+def _listen_to_signals() -> tuple[asyncio.Event, asyncio.Event]:
+    """(told to stop, told twice)"""
+    told, hurry = asyncio.Event(), asyncio.Event()
+
+    def heard() -> None:
+        (hurry if told.is_set() else told).set()
+
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        asyncio.get_running_loop().add_signal_handler(number, heard)
+    return told, hurry
+
+
+def _agent_trouble(answered_at: float | None) -> str:
+    if answered_at is None:
+        return "The node agent has not reported yet."
+    silent = clock.monotonic() - answered_at
+    return f"The node agent has not reported for {silent:.0f} s." if silent > SILENCE_S else ""
+
+
+async def _welcome(place: compose.Place, *, driver: str) -> None:
+    """Say that it is ready once it is; after a while say what is not."""
+    began = clock.monotonic()
+    warned = False
+    while troubles := await asyncio.to_thread(health.troubles):
+        if not warned and clock.monotonic() - began > READY_PATIENCE_S:
+            warned = True
+            say("Not ready yet: " + " ".join(troubles.values()))
+        await asyncio.sleep(0.05)
+    where = {"docker": "in Docker containers", "process": "as plain processes, which are not isolated"}
+    say(f"Berth is ready: {place.url}  (workspaces run {where.get(driver, driver)}; Ctrl-C stops)")
+
+
+async def _end_workspaces(hurry: asyncio.Event) -> None:
+    """Tell all work to stop, then wait until the agent has seen it gone."""
+    await asyncio.to_thread(services.stop_all, reason=EndReason.PORTAL_STOPPED, now=clock.now())
+    gone = await _until(
+        lambda: asyncio.to_thread(selectors.nothing_held), or_event=hurry, seconds=STOP_PATIENCE_S
+    )
+    if not gone:
+        say("Some workspaces have not ended yet; the next start takes care of them.")
+
+
+async def _until(
+    question: Callable[[], Awaitable[bool]], *, or_event: asyncio.Event, seconds: float
+) -> bool:
+    began = clock.monotonic()
+    while not await question():
+        if or_event.is_set() or clock.monotonic() - began > seconds:
+            return False
+        await asyncio.sleep(0.1)
+    return True
+
+
+async def _force_when(hurry: asyncio.Event, servers: list[Server]) -> None:
+    await hurry.wait()
+    for server in servers:
+        server.force_exit = True
