@@ -14,7 +14,6 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Awaitable, Callable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -30,7 +29,7 @@ from django.db import connections
 
 from portal import claims, compose, health
 from portal.kernel import clock, publish
-from scheduling import selectors, services
+from scheduling import services
 from scheduling.core.lifecycle import EndReason
 from tenants.services import first_admin
 
@@ -83,7 +82,7 @@ def _prepare(place: compose.Place) -> None:
     call_command("migrate", verbosity=0, interactive=False)
     (place.data / "berth.sqlite3").exists() and (place.data / "berth.sqlite3").chmod(0o600)
     _collect_static_files()
-    password = first_admin(place.admin_password or None, now=clock.now())
+    password = first_admin(place.admin_password, now=clock.now())
     if password and not place.admin_password:
         say('First start. Sign in as "admin"; the password is shown this once:')
         say(f"    password: {password}")
@@ -245,22 +244,12 @@ async def _welcome(place: compose.Place, *, driver: str) -> None:
 async def _end_workspaces(hurry: asyncio.Event) -> None:
     """Tell all work to stop, then wait until the agent has seen it gone."""
     await asyncio.to_thread(services.stop_all, reason=EndReason.PORTAL_STOPPED, now=clock.now())
-    gone = await _until(
-        lambda: asyncio.to_thread(selectors.nothing_held), or_event=hurry, seconds=STOP_PATIENCE_S
-    )
-    if not gone:
-        say("Some workspaces have not ended yet; the next start takes care of them.")
-
-
-async def _until(
-    question: Callable[[], Awaitable[bool]], *, or_event: asyncio.Event, seconds: float
-) -> bool:
     began = clock.monotonic()
-    while not await question():
-        if or_event.is_set() or clock.monotonic() - began > seconds:
-            return False
+    while held := await asyncio.to_thread(services.still_held):
+        if hurry.is_set() or clock.monotonic() - began > STOP_PATIENCE_S:
+            say(f"{held} workspaces have not ended yet; the next start takes care of them.")
+            return
         await asyncio.sleep(0.1)
-    return True
 
 
 async def _force_when(hurry: asyncio.Event, servers: list[Server]) -> None:
