@@ -7,11 +7,11 @@ from datetime import datetime
 from django.db import transaction
 from django.db.models import F
 
-from portal.kernel.publish import publish
 from scheduling.core.decisions import Hold, Place, Plan, Stop
 from scheduling.core.lifecycle import EndReason, IllegalMove, JobEvent
 from scheduling.core.units import GPU_UNITS
 from scheduling.models import Allocation, Gpu, Job, Node, Slot
+from scheduling.news import tell
 from scheduling.transitions import StaleJob, move_job
 from scheduling.wiring import wired
 
@@ -129,11 +129,11 @@ def _hold_all(holds: tuple[Hold, ...]) -> None:
     """Reasons are written only when they change, so that a long queue that stands still costs one query."""
     if not holds:
         return
-    rows = Job.objects.filter(pk__in=[hold.job for hold in holds])
-    stored = {pk: (code, numbers) for pk, code, numbers in rows.values_list("id", "hold_code", "hold_numbers")}
+    stored = Job.objects.in_bulk([hold.job for hold in holds])
     for hold in holds:
         numbers = {**dict(hold.numbers), "position": hold.position}
-        if stored.get(hold.job) == (str(hold.code), numbers):
+        job = stored.get(hold.job)
+        if job is None or (job.hold_code, job.hold_numbers) == (str(hold.code), numbers):
             continue
         if Job.objects.filter(pk=hold.job, version=hold.version).update(hold_code=hold.code, hold_numbers=numbers):
-            publish("job", hold.job, version=hold.version, state="queued")
+            tell(job)

@@ -7,12 +7,12 @@ from datetime import datetime
 from django.db import transaction
 from django.db.models import F
 
-from portal.kernel.publish import publish
 from scheduling.core.lifecycle import EndReason, JobEvent, JobState
 from scheduling.desired import desired_for
 from scheduling.enact import wake_on_commit
 from scheduling.inventory import record_inventory, record_samples
 from scheduling.models import Allocation, Gpu, Job, Node
+from scheduling.news import tell
 from scheduling.nodes.driver import Observation, Phase
 from scheduling.nodes.exchange import Desired, Report
 from scheduling.transitions import StaleJob, move_job
@@ -87,7 +87,7 @@ def _note_phase(lead: Allocation, seen: Observation, now: datetime) -> None:
     if seen.image_digest:
         fields["image_digest"] = seen.image_digest
     Allocation.objects.filter(job_id=lead.job_id, attempt=lead.attempt, part=lead.part).update(**fields)
-    publish("job", lead.job_id, version=lead.job.version, state=lead.job.state, done=done, total=total)
+    tell(lead.job, done=done, total=total)
 
 
 def _parts_in(job: Job, phases: Sequence[Phase]) -> bool:

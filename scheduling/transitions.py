@@ -3,9 +3,9 @@
 from datetime import datetime
 
 from portal.kernel.errors import Conflict
-from portal.kernel.publish import publish
 from scheduling.core.lifecycle import FINAL, EndReason, JobEvent, JobState, next_state
 from scheduling.models import Job, JobTransition
+from scheduling.news import tell, tell_gateways
 
 
 class StaleJob(Conflict):
@@ -59,5 +59,6 @@ def move_job(
         message=message,
         at=now,
     )
-    publish("job", job.pk, version=job.version, state=str(after))
+    tell(job)
+    tell_gateways(job, before=before, after=after)
     return job

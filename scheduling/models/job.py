@@ -21,6 +21,9 @@ class Job(models.Model):
     tier = models.CharField(max_length=20, default="normal")
     preemptible = models.BooleanField(default=False)
 
+    # The page that shows it, as a live topic, e.g. "workspace.k3x…": its news goes there as well.
+    face = models.CharField(max_length=40, blank=True)
+
     # What runs. Plain data for one container of each replica; secrets are never in here.
     image = models.CharField(max_length=300)
     command = models.JSONField(default=list)

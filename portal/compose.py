@@ -1,0 +1,207 @@
+"""Where the parts are put together: the sole reader of settings, run once at the start of every process."""
+
+import hmac
+import os
+import uuid
+from dataclasses import dataclass
+from functools import cache, partial
+from pathlib import Path
+from typing import Any
+
+from celery import Celery
+from django.conf import settings
+from django.db import close_old_connections
+
+from portal.kernel import clock
+from scheduling import observed, tasks
+from scheduling import wiring as scheduling_wiring
+from scheduling.core.policy import Policy
+from scheduling.models import Allocation, Node
+from scheduling.nodes import gpus
+from scheduling.nodes.agent import Agent
+from scheduling.nodes.engine.answers import engine_answers
+from scheduling.nodes.driver import Driver
+from scheduling.nodes.exchange import Desired, InProcessExchange, Report
+from scheduling.nodes.forward import DirectForwarder
+from tenants.models import User
+from workspaces import lab
+from workspaces import wiring as workspaces_wiring
+from workspaces.images import ship_catalogue
+
+#: the one node of the one-process mode; not the host name, which may change under a running workspace
+LOCAL_NODE = "local"
+
+
+class CannotStart(Exception):
+    """The portal cannot be put together as it is set up; the message says what to change."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where this portal lives."""
+
+    data: Path
+    host: str
+    port: int
+    gateway_port: int
+    url: str
+    admin_password: str
+
+
+def place() -> Place:
+    return Place(
+        data=settings.BERTH_DATA,
+        host=settings.BERTH_HOST,
+        port=settings.BERTH_PORT,
+        gateway_port=settings.BERTH_GATEWAY_PORT,
+        url=settings.BERTH_PORTAL_URL,
+        admin_password=settings.BERTH_ADMIN_PASSWORD,
+    )
+
+
+# -- handed down ------------------------------------------------------------------------------------------------------
+_agents: dict[str, Agent] = {}
+
+
+def wire() -> None:
+    """Hand every app what it needs. Called when Django is ready, in every process; touches no database."""
+    seconds = {
+        "place_timeout_s": int(settings.BERTH_PLACE_TIMEOUT.total_seconds()),
+        "start_timeout_s": int(settings.BERTH_START_TIMEOUT.total_seconds()),
+    }
+    scheduling_wiring.use(
+        scheduling_wiring.Wiring(
+            policy=Policy(**seconds),
+            hint_tick=_hint_tick,
+            wake_node=_wake_node,
+            server_token=partial(_server_token, settings.SECRET_KEY.encode()),
+        )
+    )
+    workspaces_wiring.use(
+        workspaces_wiring.Wiring(
+            limit=settings.BERTH_NOTEBOOK_LIMIT,
+            command=lab.command,
+            browser_origin=_browser_origin,
+            gateway_url=settings.BERTH_GATEWAY_URL,
+            only_person=_only_person,
+            notice=_reached_by_address_notice(),
+        )
+    )
+
+
+def _hint_tick() -> None:
+    hint = tasks.note_hint()
+    tasks.tick.delay(hint)
+
+
+def _wake_node(name: str) -> None:
+    if agent := _agents.get(name):
+        agent.wake()
+
+
+def _server_token(key: bytes, allocation: int) -> str:
+    """The secret of the server in one allocation's container: derived, so that it is stored nowhere."""
+    return hmac.new(key, f"server of allocation {allocation}".encode(), "sha256").hexdigest()
+
+
+def _browser_origin(workspace_id: str) -> str:
+    scheme, rest = settings.BERTH_GATEWAY_URL.split("://", 1)
+    return f"{scheme}://w-{workspace_id}.{rest}"
+
+
+def _only_person() -> str:
+    """Whom alone workspaces serve: the first account, where nothing keeps two people's workspaces apart."""
+    together = Node.objects.filter(driver="process").exists() or _reached_by_address_notice()
+    if not together:
+        return ""
+    return User.objects.filter(is_active=True).order_by("id").values_list("username", flat=True).first() or ""
+
+
+def _reached_by_address_notice() -> str:
+    """A bare address has no sub-domains, so workspaces cannot have host names of their own there."""
+    loopback = settings.BERTH_HOST in ("127.0.0.1", "::1", "localhost")
+    if loopback or settings.BERTH_WORKSPACE_DOMAIN != "localhost":
+        return ""
+    return (
+        "BERTH_WORKSPACE_DOMAIN is not set, so workspaces have no host names of their own and one person alone may "
+        "launch them. Set it to a domain whose sub-domains lead here."
+    )
+
+
+# -- parts of a process -----------------------------------------------------------------------------------------------
+def begin() -> None:
+    """Once per start, when the database is migrated."""
+    ship_catalogue()
+
+
+def celery_app() -> Celery:
+    from portal.celery import app  # reads the settings, so not before Django is set up
+
+    return app
+
+
+def web_app() -> Any:
+    from portal.asgi import application  # sets Django up on import
+
+    return application
+
+
+@cache
+def local_agent() -> Agent:
+    """The agent of this machine, with the driver that the settings and the machine allow."""
+    driver = _local_driver()
+    agent = Agent(node=LOCAL_NODE, driver=driver, exchange=InProcessExchange(_exchange))
+    _agents[LOCAL_NODE] = agent
+    return agent
+
+
+def forwarder() -> DirectForwarder:
+    return DirectForwarder(local_agent().address)
+
+
+def _exchange(report: Report) -> Desired:
+    """The in-process twin of the exchange: as over HTTPS, a control plane in trouble is a ConnectionError."""
+    close_old_connections()
+    return observed.exchange(report, now=clock.now())
+
+
+def site_id(data: Path) -> str:
+    """A random name of this installation, so that its containers are told from those of another on the same engine."""
+    path = data / "site_id"
+    if not path.exists():
+        path.touch(mode=0o600)
+        path.write_text(uuid.uuid4().hex[:12])
+    return path.read_text().strip()
+
+
+def _local_driver() -> Driver:
+    data: Path = settings.BERTH_DATA
+    site = site_id(data)
+    cards = gpus.detect(simulated=settings.BERTH_SIMULATED_GPUS, site=site)
+    base_url = settings.BERTH_DOCKER_HOST or os.environ.get("DOCKER_HOST") or None
+    kind = _driver_kind(base_url)
+    # Imported here, not above: the docker SDK costs 20 MB that a portal without Docker does not need.
+    if kind == "docker":
+        from scheduling.nodes.docker import DockerDriver
+
+        return DockerDriver(base_url=base_url, data=data, site=site, gpus=cards)
+    from scheduling.nodes.process import ProcessDriver
+
+    return ProcessDriver(data=data, site=site, gpus=cards, lab_python=settings.BERTH_LAB_PYTHON)
+
+
+def _driver_kind(base_url: str | None) -> str:
+    """docker where an engine answers, else process; but never away from a driver that still has work here."""
+    wanted: str = settings.BERTH_DRIVER
+    held = Allocation.objects.filter(released_at__isnull=True, node__name=LOCAL_NODE)
+    before = held.values_list("node__driver", flat=True).first()
+    if wanted == "auto":
+        wanted = before or ("docker" if engine_answers(base_url) is None else "process")
+    if before and before != wanted:
+        raise CannotStart(
+            f"Workspaces of the {before} driver have not been seen gone yet; start once with BERTH_DRIVER={before} "
+            f"and stop them, then change to {wanted}."
+        )
+    if wanted == "docker" and not before and (why := engine_answers(base_url)):
+        raise CannotStart(f"BERTH_DRIVER is docker, but {why} Start the engine, or set BERTH_DRIVER to auto or process.")
+    return wanted

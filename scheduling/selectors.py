@@ -1,0 +1,185 @@
+"""What others may read of the scheduler."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from scheduling.core.explain import sentence
+from scheduling.core.lifecycle import JobState
+from scheduling.inventory import latest_samples
+from scheduling.models import Allocation, Gpu, Job, JobTransition, Node, NodeState
+from scheduling.nodes.driver import Sample
+from scheduling.wiring import wired
+
+
+@dataclass(frozen=True, slots=True)
+class HeldGpu:
+    model: str
+    uuid: str
+    simulated: bool
+
+
+@dataclass(frozen=True, slots=True)
+class JobDetail:
+    """A job as its page shows it. `progress`: bytes of the image, (done, total), total 0 when not known."""
+
+    job: Job
+    why_waiting: str
+    position: int | None
+    node: str
+    trouble: str
+    gpus: tuple[HeldGpu, ...]
+    phase: str
+    progress: tuple[int, int] | None
+    history: tuple[JobTransition, ...]
+
+
+def job_details(jobs: Sequence[Job]) -> dict[int, JobDetail]:
+    """Details of many jobs in a fixed number of queries."""
+    leads: dict[int, Allocation] = {}
+    gpus: dict[int, list[HeldGpu]] = defaultdict(list)
+    attempts = {job.pk: job.attempt for job in jobs}
+    rows = Allocation.objects.filter(job__in=list(attempts)).select_related("node", "slot__gpu").order_by("id")
+    for row in rows:
+        if row.attempt != attempts[row.job_id]:
+            continue
+        if row.lead:
+            leads.setdefault(row.job_id, row)
+        if row.slot is not None:
+            gpu = row.slot.gpu
+            gpus[row.job_id].append(HeldGpu(gpu.model, gpu.uuid, gpu.simulated))
+    history: dict[int, list[JobTransition]] = defaultdict(list)
+    for move in JobTransition.objects.filter(job__in=list(attempts)).order_by("id"):
+        history[move.job_id].append(move)
+    return {
+        job.pk: _detail(job, leads.get(job.pk), tuple(gpus[job.pk]), tuple(history[job.pk])) for job in jobs
+    }
+
+
+def _detail(
+    job: Job, lead: Allocation | None, gpus: tuple[HeldGpu, ...], history: tuple[JobTransition, ...]
+) -> JobDetail:
+    waiting = job.state == JobState.QUEUED
+    done, total = (lead.progress_done, lead.progress_total) if lead else (0, 0)
+    return JobDetail(
+        job=job,
+        why_waiting=sentence(job.hold_code, job.hold_numbers) if waiting else "",
+        position=job.hold_numbers.get("position") if waiting else None,
+        node=lead.node.name if lead else "",
+        trouble=lead.node.trouble if lead and lead.released_at is None else "",
+        gpus=gpus,
+        phase=lead.phase if lead else "",
+        progress=(done, total) if done or total else None,
+        history=history,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class ServingPart:
+    """A running job's server: where it is and the secret that opens it."""
+
+    job_id: int
+    node: str
+    allocation: str
+    token: str
+
+
+def serving_parts() -> list[ServingPart]:
+    """Every RUNNING job that serves something, for the gateway's table. One query."""
+    leads = Allocation.objects.filter(
+        released_at__isnull=True, lead=True, part=0, job__state=JobState.RUNNING, job__port__gt=0
+    ).values_list("job_id", "node__name", "id")
+    secret = wired().server_token
+    return [ServingPart(job, node, str(allocation), secret(allocation)) for job, node, allocation in leads]
+
+
+@dataclass(frozen=True, slots=True)
+class GpuView:
+    uuid: str
+    index: int
+    model: str
+    memory_mib: int | None
+    simulated: bool
+    held: bool
+    sample: Sample | None
+
+
+@dataclass(frozen=True, slots=True)
+class NodeView:
+    """A machine as its page shows it. Unknown figures are None."""
+
+    id: int
+    name: str
+    state: str
+    driver: str
+    cpu_millis: int
+    memory_mib: int
+    free_cpu_millis: int
+    free_memory_mib: int
+    gpus: tuple[GpuView, ...]
+    notes: tuple[str, ...]
+    images: tuple[str, ...]
+    trouble: str
+    seen_at: datetime | None
+    accepts: bool
+
+    @property
+    def free_gpus(self) -> int:
+        return sum(not gpu.held for gpu in self.gpus)
+
+
+def node_map(*, now: datetime) -> list[NodeView]:
+    """Every machine with its GPUs and their latest readings, in a fixed number of queries."""
+    gpu_rows = list(Gpu.objects.filter(retired_at__isnull=True).order_by("node_id", "index"))
+    samples = latest_samples([gpu.uuid for gpu in gpu_rows])
+    gpus: dict[int, list[GpuView]] = defaultdict(list)
+    for gpu in gpu_rows:
+        gpus[gpu.node_id].append(
+            GpuView(
+                uuid=gpu.uuid,
+                index=gpu.index,
+                model=gpu.model,
+                memory_mib=gpu.memory_mib,
+                simulated=gpu.simulated,
+                held=gpu.held_units > 0,
+                sample=samples.get(gpu.uuid),
+            )
+        )
+    used: dict[int, list[int]] = defaultdict(lambda: [0, 0])
+    for node_id, cpu, memory in Allocation.objects.filter(released_at__isnull=True).values_list(
+        "node_id", "cpu_millis", "memory_mib"
+    ):
+        used[node_id][0] += cpu
+        used[node_id][1] += memory
+    return [_node_view(node, tuple(gpus[node.pk]), used[node.pk], now) for node in Node.objects.all()]
+
+
+def _node_view(node: Node, gpus: tuple[GpuView, ...], used: list[int], now: datetime) -> NodeView:
+    answers = node.seen_at is not None and now - node.seen_at <= wired().silent_after and not node.trouble
+    return NodeView(
+        id=node.pk,
+        name=node.name,
+        state=node.state,
+        driver=node.driver,
+        cpu_millis=node.cpu_millis,
+        memory_mib=node.memory_mib,
+        free_cpu_millis=max(0, node.cpu_millis - used[0]),
+        free_memory_mib=max(0, node.memory_mib - used[1]),
+        gpus=gpus,
+        notes=tuple(node.notes),
+        images=tuple(node.images),
+        trouble=node.trouble,
+        seen_at=node.seen_at,
+        accepts=node.state == NodeState.READY and answers,
+    )
+
+
+def nothing_held() -> bool:
+    """Has every container been seen gone?"""
+    return not Allocation.objects.filter(released_at__isnull=True).exists()
+
+
+def drivers_in_use() -> set[str]:
+    """Which drivers the machines run; empty before the first report."""
+    return set(Node.objects.values_list("driver", flat=True))
