@@ -5,11 +5,11 @@ estimates and what-if questions.
 """
 
 from scheduling.core.cluster import Ask, Cluster
-from scheduling.core.decisions import Hold, Place, Plan, Stop
+from scheduling.core.decisions import Hold, HoldCode, Place, Plan, Stop
 from scheduling.core.explain import behind, why_not
 from scheduling.core.ledger import Ledger
 from scheduling.core.lifecycle import EndReason, JobState
-from scheduling.core.placement import place
+from scheduling.core.placement import could_ever_fit, place
 from scheduling.core.policy import Policy
 
 
@@ -42,7 +42,7 @@ def _walk(cluster: Cluster) -> tuple[tuple[Place, ...], tuple[Hold, ...]]:
     waiting_for_gpus = 0
     for ask in sorted(cluster.asks, key=_order):
         position = len(holds) + 1
-        if ask.gpus and waiting_for_gpus:
+        if ask.gpus and waiting_for_gpus and any(could_ever_fit(ask, node) for node in ledger.accepting()):
             holds.append(behind(ask, position, waiting_for_gpus))
             waiting_for_gpus += 1
             continue
@@ -53,7 +53,7 @@ def _walk(cluster: Cluster) -> tuple[tuple[Place, ...], tuple[Hold, ...]]:
         hold = why_not(ask, ledger, position)
         holds.append(hold)
         # What no node can ever hold must not bar the way for those behind it.
-        if ask.gpus and hold.code != "never_fits":
+        if ask.gpus and hold.code is not HoldCode.NEVER_FITS:
             waiting_for_gpus += 1
     return tuple(places), tuple(holds)
 
