@@ -1,0 +1,97 @@
+"""Why a container did not start or came to its end, in words for the person who waits for it."""
+
+import re
+from typing import Any
+
+from scheduling.nodes.driver import LaunchRefused, Observation, Phase
+from scheduling.nodes.engine.client import no_disk, out_of_space
+
+LOG_LINES = 20
+_LOG_CHARS = 4000
+_ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\-_])")
+_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+_DENIED = re.compile(
+    r"permission denied|operation not permitted|must be (?:run )?(?:as )?root|requires? root|"
+    r"\beacces\b|not running as root|root privileges",
+    re.IGNORECASE,
+)
+_PATH = re.compile(r"(?<![\w/])(/(?!proc|sys|dev)[\w.+@-]+(?:/[\w.+@-]+)*)")
+#: exits that a shell, an interpreter and the engine use for "cannot run this"
+_NO_PROGRAM = (126, 127)
+
+
+def clean(raw: bytes) -> str:
+    """A log as plain lines: no escape sequences, no control characters, of a redrawn line only its last state."""
+    text = _ESCAPES.sub("", raw.decode(errors="replace"))
+    lines = [line.rstrip("\r").rpartition("\r")[2] for line in text.split("\n")]
+    return _CONTROLS.sub("", "\n".join(lines)).strip("\n")[-_LOG_CHARS:]
+
+
+def remedy(image: str, words: str) -> str:
+    """The two lines that make an image work for people who are not root inside it."""
+    found = [match.rstrip(".") for match in _PATH.findall(words) if match != "/etc/passwd"]
+    return f"FROM {image}\nRUN chmod -R a+rwX {found[-1] if found else '/root /opt /srv'}"
+
+
+def start_refusal(words: str, *, image: str, command: str) -> LaunchRefused:
+    """From what the engine said when it could not start the main process."""
+    lower = words.lower()
+    if out_of_space(words):
+        return no_disk()
+    if "could not select device driver" in lower:
+        return LaunchRefused(
+            "gpu-runtime-missing",
+            "The node's Docker Engine cannot hand over GPUs; an admin must install "
+            "nvidia-container-toolkit there and restart Docker.",
+        )
+    if "nvidia-container-cli" in lower or "cdi device injection failed" in lower or "unresolvable cdi" in lower:
+        return LaunchRefused("gpu-refused", f"The node could not hand the GPU over: {words}.")
+    if "permission denied" in lower or "operation not permitted" in lower:
+        return LaunchRefused("image-needs-root", _needs_root(image, words))
+    if "executable file not found" in lower or "no such file or directory" in lower:
+        return LaunchRefused(
+            "command-missing", f"The image {image} has no program {command!r}; choose an image that contains it."
+        )
+    if "address already in use" in lower or "port is already allocated" in lower:
+        return LaunchRefused("port-taken", f"An address that the workspace needs is taken on the node: {words}.")
+    if "no available ipv4 addresses" in lower:
+        return LaunchRefused(
+            "no-address", "The team's network on this node has no address left; stop a workspace first."
+        )
+    return LaunchRefused("start-refused", f"The container could not be started: {words}.")
+
+
+def ending(allocation: str, state: dict[str, Any], *, image: str, memory_bytes: int, log: bytes) -> Observation:
+    """What to report of a container whose main process has ended. `state` is the engine's own account of it."""
+    exit_code = int(state.get("ExitCode") or 0)
+    tail = clean(log)
+    code, message = _cause(state, exit_code, tail, image=image, memory_bytes=memory_bytes)
+    return Observation(
+        allocation=allocation, phase=Phase.EXITED, exit_code=exit_code, code=code, message=message, log_tail=tail
+    )
+
+
+def _cause(state: dict[str, Any], exit_code: int, tail: str, *, image: str, memory_bytes: int) -> tuple[str, str]:
+    if exit_code and state.get("OOMKilled"):
+        return "oom-killed", (
+            f"It used more memory than its limit of {memory_bytes // 2**20} MiB and was ended; "
+            "ask for more memory, or load less at once."
+        )
+    if exit_code and out_of_space(tail):
+        return "no-disk", "It could not write because the disk is full; delete files, or ask an admin for space."
+    if exit_code and _DENIED.search(tail):
+        return "image-needs-root", _needs_root(image, tail)
+    if exit_code in _NO_PROGRAM:
+        return "command-missing", f"The image {image} lacks the program that was to be started in it."
+    if exit_code > 128:
+        return "killed", f"Its main process was ended by signal {exit_code - 128}."
+    if exit_code:
+        return "exited", f"Its main process ended with exit code {exit_code}; the last lines of its log say why."
+    return "exited", "Its main process ended by itself."
+
+
+def _needs_root(image: str, words: str) -> str:
+    return (
+        "The image expects to run as root, and containers here never do. An image made with these two lines works:\n"
+        f"{remedy(image, words)}"
+    )
