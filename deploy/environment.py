@@ -96,4 +96,9 @@ def _has_ensurepip() -> bool:
 if __name__ == "__main__":
     if len(sys.argv) != 3:
         sys.exit("usage: environment.py FOLDER LOCK")
-    sys.exit(main(Path(sys.argv[1]), Path(sys.argv[2])))
+    try:
+        sys.exit(main(Path(sys.argv[1]), Path(sys.argv[2])))
+    except KeyboardInterrupt:
+        sys.exit(f"Stopped; the next run makes {sys.argv[1]} anew.")
+    except subprocess.CalledProcessError as error:
+        sys.exit(f"{' '.join(error.cmd)} failed; its message is above.")

@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from celery import Celery
+from channels.layers import get_channel_layer
 from django.conf import settings
 from django.db import close_old_connections
 
@@ -26,7 +28,11 @@ from scheduling.nodes.forward import DirectForwarder
 from tenants.models import User
 from workspaces import lab
 from workspaces import wiring as workspaces_wiring
+from workspaces.gateway.app import Gateway
+from workspaces.gateway.loading import Database, revocations
+from workspaces.gateway.routes import Rights
 from workspaces.images import ship_catalogue
+from workspaces.selectors import open_routes
 
 #: the one node of the one-process mode; not the host name, which may change under a running workspace
 LOCAL_NODE = "local"
@@ -144,6 +150,20 @@ def web_app() -> Any:
     from portal.asgi import application  # sets Django up on import
 
     return application
+
+
+def gateway_app() -> Gateway:
+    """The gateway beside this process's own agent; workspaces.gateway.server.OPTIONS says how to serve it."""
+    database = Database(open_routes=open_routes)
+    address = urlsplit(settings.BERTH_GATEWAY_URL)
+    return Gateway(
+        rights=Rights(load=database.table, events=lambda: revocations(get_channel_layer())),
+        forwarder=forwarder(),
+        redeem=database.redeem,
+        portal_origin=settings.BERTH_PORTAL_URL,
+        domain=address.hostname or settings.BERTH_WORKSPACE_DOMAIN,
+        gateway_port=address.port or (443 if address.scheme == "https" else 80),
+    )
 
 
 @cache

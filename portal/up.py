@@ -32,6 +32,7 @@ from portal.kernel import clock, publish
 from scheduling import services
 from scheduling.core.lifecycle import EndReason
 from tenants.services import first_admin
+from workspaces.gateway.server import OPTIONS as GATEWAY_OPTIONS
 
 log = logging.getLogger("berth.up")
 
@@ -39,6 +40,8 @@ READY_PATIENCE_S = 60.0      # then the start says what is not ready, and goes o
 STOP_PATIENCE_S = 20.0       # for workspaces to end; the next start takes care of what is left
 SERVER_GRACE_S = 3           # for requests under way
 SILENCE_S = 15.0             # a worker or an agent that did nothing for so long is not well
+# Of the libraries' own files only those that a page names: the rest would cost 10 s of compression at the first start.
+UNUSED_STATIC = ["rest_framework", "ext", "htmx-2*", "htmax*"]
 M_ARENA_MAX = -8             # mallopt(3): glibc otherwise keeps an arena per thread, 60 MB more after a day
 
 
@@ -52,7 +55,7 @@ def run(*, keep: bool) -> int:
     place = compose.place()
     with ExitStack() as ours:
         try:
-            folder = ours.enter_context(claims.claim_folder(place.data))
+            ours.enter_context(claims.claim_folder(place.data))
             web_socket = ours.enter_context(claims.claim_port(place.host, place.port, setting="BERTH_PORT"))
             gateway_socket = ours.enter_context(
                 claims.claim_port(place.host, place.gateway_port, setting="BERTH_GATEWAY_PORT")
@@ -63,8 +66,11 @@ def run(*, keep: bool) -> int:
         _keep_memory_small()
         _prepare(place)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(_live(place, keep=keep, web_socket=web_socket, gateway_socket=gateway_socket))
-        del folder
+            try:
+                runner.run(_live(place, keep=keep, web_socket=web_socket, gateway_socket=gateway_socket))
+            except compose.CannotStart as refusal:
+                print(f"berth: {refusal}", file=sys.stderr)
+                return 1
     say("Stopped.")
     return 0
 
@@ -80,7 +86,8 @@ def _keep_memory_small() -> None:
 def _prepare(place: compose.Place) -> None:
     """Database, static files, the first person. Quick when nothing is new."""
     call_command("migrate", verbosity=0, interactive=False)
-    (place.data / "berth.sqlite3").exists() and (place.data / "berth.sqlite3").chmod(0o600)
+    for file in place.data.glob("*.sqlite3*"):
+        file.chmod(0o600)  # the folder can be entered by the workspaces' accounts
     _collect_static_files()
     password = first_admin(place.admin_password, now=clock.now())
     if password and not place.admin_password:
@@ -93,13 +100,13 @@ def _collect_static_files() -> None:
     """collectstatic, unless the files are those of the last time."""
     digest = hashlib.sha256()
     for finder in get_finders():
-        for path, storage in finder.list([]):
+        for path, storage in finder.list(UNUSED_STATIC):
             stat = os.stat(storage.path(path))
             digest.update(f"{path} {stat.st_size} {stat.st_mtime_ns}\n".encode())
-    stamp = Path(staticfiles_storage.location) / ".made-from"
+    stamp = Path(staticfiles_storage.path("")) / ".made-from"
     if not stamp.exists() or stamp.read_text() != digest.hexdigest():
         stamp.unlink(missing_ok=True)
-        call_command("collectstatic", verbosity=0, interactive=False, clear=True)
+        call_command("collectstatic", verbosity=0, interactive=False, clear=True, ignore_patterns=UNUSED_STATIC)
         stamp.write_text(digest.hexdigest())
 
 
@@ -174,9 +181,9 @@ async def _live(
     told, hurry = _listen_to_signals()
     loop = asyncio.get_running_loop()
     publish.use_loop(loop)
-    web = Server(compose.web_app(), lifespan="off")
-    gateway = Server(compose.gateway_app(), **compose.GATEWAY_SERVER)
     agent = await asyncio.to_thread(compose.local_agent)
+    web = Server(compose.web_app(), lifespan="off")
+    gateway = Server(compose.gateway_app(), **GATEWAY_OPTIONS)
     background = Background(compose.celery_app())
     health.expect("gateway", lambda: "" if gateway.started else "The gateway does not listen yet.")
     health.expect("worker", background.trouble)
@@ -195,12 +202,13 @@ async def _live(
     say("\nStopping (Ctrl-C again hurries)…")
     web.should_exit = gateway.should_exit = True
     asyncio.create_task(_force_when(hurry, [web, gateway]))  # noqa: RUF006 - ends with the loop
-    await asyncio.to_thread(background.stop)  # first, so that no freed slot is given to waiting work
+    quiet = asyncio.create_task(asyncio.to_thread(background.stop))
     kept = keep and agent.driver.name == "docker"
     if keep and not kept:
         say("--keep is for Docker: workspaces of the process driver end with the portal.")
     if not kept:
         await _end_workspaces(hurry)
+    await quiet
     await asyncio.to_thread(agent.stop)
     publish.use_loop(None)
     for result in await asyncio.gather(*serving, return_exceptions=True):
@@ -242,10 +250,9 @@ async def _welcome(place: compose.Place, *, driver: str) -> None:
 
 
 async def _end_workspaces(hurry: asyncio.Event) -> None:
-    """Tell all work to stop, then wait until the agent has seen it gone."""
-    await asyncio.to_thread(services.stop_all, reason=EndReason.PORTAL_STOPPED, now=clock.now())
+    """Tell all work to stop until the agent has seen it gone; again and again, for a last cycle may have placed more."""
     began = clock.monotonic()
-    while held := await asyncio.to_thread(services.still_held):
+    while held := await asyncio.to_thread(services.stop_all, reason=EndReason.PORTAL_STOPPED, now=clock.now()):
         if hurry.is_set() or clock.monotonic() - began > STOP_PATIENCE_S:
             say(f"{held} workspaces have not ended yet; the next start takes care of them.")
             return
