@@ -163,6 +163,7 @@ def gateway_app() -> Gateway:
         portal_origin=settings.BERTH_PORTAL_URL,
         domain=address.hostname or settings.BERTH_WORKSPACE_DOMAIN,
         gateway_port=address.port or (443 if address.scheme == "https" else 80),
+        scheme=address.scheme,
     )
 
 

@@ -39,8 +39,12 @@ def build(port: int, *, backend: int, cookie: str, token: str) -> Gateway:
 
     lookup: Callable[[str], tuple[str, int] | None] = {"a1": ("127.0.0.1", backend)}.get
     return Gateway(
-        rights=Rights(load=load), forwarder=DirectForwarder(lookup), redeem=redeem,
-        portal_origin="http://localhost:8000", domain="localhost", gateway_port=port,
+        rights=Rights(load=load),
+        forwarder=DirectForwarder(lookup),
+        redeem=redeem,
+        portal_origin="http://localhost:8000",
+        domain="localhost",
+        gateway_port=port,
     )
 
 

@@ -30,10 +30,10 @@ class Admitted:
 
     route: Route
     key: str
-    target: bytes         # path and query for the server behind, byte for byte
-    cookie: bytes         # the Cookie header it may see
-    prefix: bytes         # what was taken off the path
-    origin: str           # the origin that the client sees
+    target: bytes  # path and query for the server behind, byte for byte
+    cookie: bytes  # the Cookie header it may see
+    prefix: bytes  # what was taken off the path
+    origin: str  # the origin that the client sees
     by_cookie: bool
 
 
@@ -63,7 +63,10 @@ def _admit_browser(
     known = [key for key in keys if table.knows(key)]
     if not known:
         raise Refused(
-            401, "You are not signed in to this workspace. Open it from the portal.", workspace=workspace, maybe_new=bool(keys)
+            401,
+            "You are not signed in to this workspace. Open it from the portal.",
+            workspace=workspace,
+            maybe_new=bool(keys),
         )
     fitting = [key for key in known if table.fits(key=key, workspace=workspace)]
     if not fitting:
@@ -90,9 +93,9 @@ def _refuse_foreign_pages(*, head: Head, method: bytes, origin: bytes, socket: b
             raise Refused(403, "Only pages of this workspace may change things in it.")
     elif claimed is not None and claimed != origin and head.get(b"sec-fetch-mode") != b"navigate":
         raise Refused(403, "Pages of other origins may not read this workspace.")
-    if site in (b"cross-site", b"same-site"):
-        if head.get(b"sec-fetch-mode") != b"navigate" or head.get(b"sec-fetch-dest") not in (b"", b"document"):
-            raise Refused(403, "Pages of other sites may link to this workspace but not load parts of it.")
+    visit = head.get(b"sec-fetch-mode") == b"navigate" and head.get(b"sec-fetch-dest") in (b"", b"document")
+    if site in (b"cross-site", b"same-site") and not visit:
+        raise Refused(403, "Pages of other sites may link to this workspace but not load parts of it.")
 
 
 def _admit_program(*, head: Head, target: bytes, table: Table, origins: Origins, socket: bool) -> Admitted:
@@ -115,6 +118,11 @@ def _admit_program(*, head: Head, target: bytes, table: Table, origins: Origins,
         raise Refused(404, "There is no running workspace here that this token may open.", maybe_new=bool(workspace))
     rest = target[found.end() :]
     return Admitted(
-        route=route, key=key, target=rest if rest.startswith(b"/") else b"/" + rest, cookie=b"",
-        prefix=found[0], origin=origins.gateway, by_cookie=False,
+        route=route,
+        key=key,
+        target=rest if rest.startswith(b"/") else b"/" + rest,
+        cookie=b"",
+        prefix=found[0],
+        origin=origins.gateway,
+        by_cookie=False,
     )

@@ -18,8 +18,10 @@ h1 {{ font-size: 1.4rem }}
 </style></head>
 <body><main><h1>{title}</h1><p>{sentence}</p><p><a href="{href}">{label}</a></p></main></body></html>
 """
-_POLICY = (b"content-security-policy", b"default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; "
-           b"form-action 'none'; frame-ancestors 'none'")
+_POLICY = (
+    b"content-security-policy",
+    b"default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+)
 _TITLES = {
     400: "This request makes no sense",
     401: "Not signed in here",

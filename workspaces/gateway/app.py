@@ -1,8 +1,8 @@
 """The gateway: an ASGI application that lets people and programs into their workspaces, and nobody else.
 
-A request is checked in memory (admission.py), its head rewritten (heads.py), its bytes streamed (upstream.py). WebSockets
-do not come through here: server.py hands their connections to tunnel.py, because relaying each message through ASGI
-and a client library costs several times what the kernel's own message costs.
+A request is checked in memory (admission.py), its head rewritten (heads.py), its bytes streamed (upstream.py).
+WebSockets do not come through here: server.py hands their connections to tunnel.py, because relaying each message
+through ASGI and a client library costs several times what a tunnel does.
 """
 
 import asyncio
@@ -11,7 +11,6 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from portal.kernel import clock
 from scheduling.nodes.forward import Forwarder, NotReachable
 from workspaces.gateway.admission import Admitted, Refused, admit
 from workspaces.gateway.answers import QUIET, answer
@@ -37,13 +36,22 @@ class Gateway:
     """ASGI 3. Build it once; `server.gateway_server` serves it."""
 
     def __init__(
-        self, *, rights: Rights, forwarder: Forwarder, redeem: Redeem, portal_origin: str, domain: str, gateway_port: int
+        self,
+        *,
+        rights: Rights,
+        forwarder: Forwarder,
+        redeem: Redeem,
+        portal_origin: str,
+        domain: str,
+        gateway_port: int,
+        scheme: str = "",
     ) -> None:
-        """portal_origin: "scheme://host[:port]" as browsers see it; its scheme is the gateway's too.
-        gateway_port: the port in workspaces' addresses. redeem: exchanges a ticket for a cookie (tickets.py)."""
+        """portal_origin: "scheme://host[:port]" as browsers see it. domain, gateway_port, scheme: as in workspaces'
+        addresses; the scheme is the portal's unless given. redeem: exchanges a ticket for a cookie (tickets.py)."""
         portal = portal_origin.rstrip("/")
+        scheme = scheme or portal.partition("://")[0]
         self.rights = rights
-        self.origins = Origins(portal=portal, domain=domain, port=gateway_port, scheme=portal.partition("://")[0])
+        self.origins = Origins(portal=portal, domain=domain, port=gateway_port, scheme=scheme)
         self.forwarder = forwarder
         self.passages = Passages()
         self._redeem = redeem
@@ -90,9 +98,9 @@ class Gateway:
             await _say(send, answer(refusal, head=head, origins=self.origins))
         except AnswerLost as lost:
             log.info("An answer of a workspace was cut off: %s", lost)
-            doorway.abort()          # the client must not take half an answer for a whole one
+            doorway.abort()  # the client must not take half an answer for a whole one
         except asyncio.CancelledError:
-            doorway.abort()          # the client has gone, its right has ended, or the gateway stops
+            doorway.abort()  # the client has gone, its right has ended, or the gateway stops
         finally:
             doorway.serving = None
 
@@ -115,8 +123,13 @@ class Gateway:
     async def _own_page(self, *, head: Head, method: bytes, target: bytes) -> tuple[int, list[Header], bytes]:
         path = target.partition(b"?")[0]
         if path == HEALTH:
-            status, body = (200, b'{"status": "ok"}') if self.rights.fresh else (503, b'{"status": "no rights loaded"}')
-            return status, [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body)), *QUIET], body
+            if not self.rights.fresh:
+                raise Refused(503, "The gateway has no rights loaded: the database does not answer it.")
+            return (
+                200,
+                [(b"content-type", b"application/json"), (b"content-length", b"16"), *QUIET],
+                b'{"status": "ok"}',
+            )
         if path == ENTER:
             return await enter(
                 head=head, method=method, target=target, origins=self.origins, rights=self.rights, redeem=self._redeem
@@ -150,7 +163,8 @@ class Gateway:
                 except AnswerLost as lost:
                     if more or not wire.used or wire.touched or method not in _REPEATABLE:
                         raise Refused(
-                            502, "The workspace's server broke off without an answer. Try again.",
+                            502,
+                            "The workspace's server broke off without an answer. Try again.",
                             workspace=way.route.workspace,
                         ) from lost
                 wire = await self._wire(way, fresh=True)
@@ -159,7 +173,7 @@ class Gateway:
             if pump is not None and not pump.done():
                 pump.cancel()
                 if wire is not None:
-                    wire.close()     # half a request was sent: nothing else may follow it
+                    wire.close()  # half a request was sent: nothing else may follow it
             if wire is not None:
                 self._upstreams.give_back(wire)
             self.passages.leave(passage)
@@ -186,7 +200,13 @@ class Gateway:
     # -- what HTTP and WebSockets share ---------------------------------------------------------------------------
 
     def request(
-        self, way: Admitted, *, head: Head, method: bytes, client: tuple[str, int] | None, extra: tuple[Header, ...] = ()
+        self,
+        way: Admitted,
+        *,
+        head: Head,
+        method: bytes,
+        client: tuple[str, int] | None,
+        extra: tuple[Header, ...] = (),
     ) -> bytes:
         """The head that the workspace's server gets: its own token instead of the client's key, and who asks."""
         host = head.get(b"host")
@@ -219,7 +239,8 @@ class Gateway:
 
 def unreachable(way: Admitted) -> Refused:
     return Refused(
-        502, "The workspace's server cannot be reached. It may just be stopping; look at it in the portal.",
+        502,
+        "The workspace's server cannot be reached. It may just be stopping; look at it in the portal.",
         workspace=way.route.workspace,
     )
 

@@ -2,27 +2,18 @@
 
 import re
 from collections.abc import Awaitable, Callable
-from hashlib import sha256
-from typing import Protocol
 from urllib.parse import parse_qs
 
 from workspaces.gateway.admission import Refused
 from workspaces.gateway.answers import QUIET
-from workspaces.gateway.heads import GATE_COOKIES, Head, Header, split_cookies
+from workspaces.gateway.heads import GATE_COOKIES, Head, Header
 from workspaces.gateway.origins import Origins
-from workspaces.gateway.routes import Rights, cookie_key
+from workspaces.gateway.routes import Rights
 
 ENTER = b"/.berth/enter"
 _DEFAULT_NEXT = "/lab"
 #: a path on this host and nothing else; "\\" and control characters are where browsers disagree with servers
 _LOCAL = re.compile(r"/(?![/\\])[^\\\x00-\x20\x7f]*\Z")
-
-
-class Redeemed(Protocol):
-    """What a good ticket is exchanged for."""
-
-    @property
-    def user(self) -> int: ...
 
 
 Redeem = Callable[[str, str], Awaitable[str | None]]
@@ -37,20 +28,26 @@ async def enter(
     if workspace is None or b"host" in head.twice:
         raise Refused(404, "There is no such page on the gateway.")
     if method != b"GET":
-        raise Refused(405, "A ticket is shown with GET.")     # and not burnt by a HEAD of some link checker
+        raise Refused(405, "A ticket is shown with GET.")  # and not burnt by a HEAD of some link checker
     asked = parse_qs(target.partition(b"?")[2].decode("latin-1"), keep_blank_values=True)
     onward = local_path(asked.get("next", [""])[0])
     cookie = await redeem(asked.get("ticket", [""])[0], workspace)
     if cookie is None:
         raise Refused(
-            401, "This way in has been used or is too old. Open the workspace from the portal again.", workspace=workspace
+            401,
+            "This way in has been used or is too old. Open the workspace from the portal again.",
+            workspace=workspace,
         )
-    return 303, [
-        (b"location", onward.encode()),
-        (b"set-cookie", cookie_header(cookie, secure=origins.secure)),
-        (b"content-length", b"0"),
-        *QUIET,
-    ], b""
+    return (
+        303,
+        [
+            (b"location", onward.encode()),
+            (b"set-cookie", cookie_header(cookie, secure=origins.secure)),
+            (b"content-length", b"0"),
+            *QUIET,
+        ],
+        b"",
+    )
 
 
 def local_path(asked: str) -> str:

@@ -2,16 +2,39 @@
 
 from collections.abc import Iterable, Sequence
 
-Header = tuple[bytes, bytes]     # name in lower case, value as it came
+Header = tuple[bytes, bytes]  # name in lower case, value as it came
 
 _HOP_BY_HOP = frozenset(
-    (b"connection", b"keep-alive", b"proxy-authenticate", b"proxy-authorization", b"proxy-connection", b"te",
-     b"trailer", b"transfer-encoding", b"upgrade", b"http2-settings")
+    (
+        b"connection",
+        b"keep-alive",
+        b"proxy-authenticate",
+        b"proxy-authorization",
+        b"proxy-connection",
+        b"te",
+        b"trailer",
+        b"transfer-encoding",
+        b"upgrade",
+        b"http2-settings",
+    )
 )
 #: read at the door; those that the server behind may see too are in _SEEN_BY_BOTH
 _READ_HERE = frozenset(
-    (b"host", b"cookie", b"authorization", b"origin", b"sec-fetch-site", b"sec-fetch-mode", b"sec-fetch-dest", b"accept",
-     b"content-length", b"transfer-encoding", b"connection", b"upgrade", b"expect")
+    (
+        b"host",
+        b"cookie",
+        b"authorization",
+        b"origin",
+        b"sec-fetch-site",
+        b"sec-fetch-mode",
+        b"sec-fetch-dest",
+        b"accept",
+        b"content-length",
+        b"transfer-encoding",
+        b"connection",
+        b"upgrade",
+        b"expect",
+    )
 )
 _SEEN_BY_BOTH = frozenset((b"origin", b"sec-fetch-site", b"sec-fetch-mode", b"sec-fetch-dest", b"accept"))
 #: said by whoever is in front of the server; only our own word counts

@@ -12,8 +12,8 @@ _DEFAULT_PORTS = {"http": 80, "https": 443}
 class Origins:
     """Public names. `port` is the one that browsers see, which behind a TLS proxy is not the one we listen on."""
 
-    portal: str                # e.g. "http://localhost:8000", no slash at the end
-    domain: str                # e.g. "localhost": workspaces live at w-<id>.<domain>
+    portal: str  # e.g. "http://localhost:8000", no slash at the end
+    domain: str  # e.g. "localhost": workspaces live at w-<id>.<domain>
     port: int
     scheme: str = "http"
 

@@ -10,10 +10,10 @@ from workspaces.gateway.routes import Table
 class Passage:
     """One request or socket under way, and the right by which it was let in."""
 
-    key: str                       # sha256 of the cookie or API token
+    key: str  # sha256 of the cookie or API token
     workspace: str
     allocation: str
-    close: Callable[[], None]
+    close: Callable[[], object]
 
 
 class Passages:

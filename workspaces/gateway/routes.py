@@ -6,7 +6,6 @@ load on the database.
 """
 
 import asyncio
-import contextlib
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
@@ -59,8 +58,8 @@ def _nothing() -> Mapping[str, Any]:
 class Table:
     """One moment's rights. Only what is good is in it: live sessions, active people, running workspaces."""
 
-    routes: Mapping[str, Route] = field(default_factory=_nothing)     # by workspace id
-    keys: Mapping[str, Key] = field(default_factory=_nothing)         # by cookie_key() or token_key()
+    routes: Mapping[str, Route] = field(default_factory=_nothing)  # by workspace id
+    keys: Mapping[str, Key] = field(default_factory=_nothing)  # by cookie_key() or token_key()
 
     def knows(self, key: str) -> bool:
         return key in self.keys
@@ -90,7 +89,9 @@ Events = Callable[[], AsyncIterator[Mapping[str, Any]]]
 class Rights:
     """Keeps a Table fresh and tells who listens whenever it has changed."""
 
-    def __init__(self, *, load: Load, every_s: float = 5.0, spacing_s: float = 0.2, events: Events | None = None) -> None:
+    def __init__(
+        self, *, load: Load, every_s: float = 5.0, spacing_s: float = 0.2, events: Events | None = None
+    ) -> None:
         self.table = Table()
         self._load = load
         self._every_s = every_s
@@ -151,6 +152,5 @@ class Rights:
                 async for _ in events():
                     await self.refresh()
             except Exception:
-                log.exception("The gateway lost its revocation events; it refreshes every %s s meanwhile.", self._every_s)
-            with contextlib.suppress(TimeoutError):
-                await asyncio.sleep(self._every_s)
+                log.exception("The gateway hears of no revocations; it looks every %s s meanwhile.", self._every_s)
+            await asyncio.sleep(self._every_s)

@@ -95,12 +95,17 @@ class Doorway(HttpToolsProtocol):
     def handle_websocket_upgrade(self) -> None:
         self._on_time()
         if self.cycle is not None and not self.cycle.response_complete:
-            self._refuse(b"400 Bad Request")     # pipelined behind a request that is not answered yet
+            self._refuse(b"400 Bad Request")  # pipelined behind a request that is not answered yet
             return
         self.connections.discard(self)
         tunnel = Tunnel(
-            gateway=cast(Gateway, self.app), transport=self.transport, head=Head(self.headers), target=self.url,
-            method=self.parser.get_method(), client=self.client, connections=cast(set[Any], self.connections),
+            gateway=cast(Gateway, self.app),
+            transport=self.transport,
+            head=Head(self.headers),
+            target=self.url,
+            method=self.parser.get_method(),
+            client=self.client,
+            connections=cast(set[Any], self.connections),
         )
         self.transport.set_protocol(tunnel)
         tunnel.open()
@@ -122,7 +127,14 @@ def gateway_server(gateway: Gateway, *, host: str, port: int) -> uvicorn.Server:
     """A server for one gateway in a process of its own, not started yet."""
     return uvicorn.Server(
         uvicorn.Config(
-            cast(Any, gateway), host=host, port=port, loop="uvloop", access_log=False, log_config=None,
-            server_header=False, timeout_graceful_shutdown=2, **OPTIONS,
+            cast(Any, gateway),
+            host=host,
+            port=port,
+            loop="uvloop",
+            access_log=False,
+            log_config=None,
+            server_header=False,
+            timeout_graceful_shutdown=2,
+            **OPTIONS,
         )
     )

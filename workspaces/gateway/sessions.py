@@ -5,6 +5,7 @@ from datetime import datetime
 from functools import lru_cache
 
 from django.contrib.auth import BACKEND_SESSION_KEY, HASH_SESSION_KEY, SESSION_KEY
+from django.contrib.sessions.backends.db import SessionStore
 from django.contrib.sessions.models import Session
 from django.utils.crypto import constant_time_compare
 
@@ -37,5 +38,5 @@ def _is_of(session_data: str, person: User) -> bool:
 def _login(session_data: str) -> tuple[str, str, str]:
     """Who signed in in this session, how, and a hash of the password at that time. Costly, and asked every few
     seconds about data that rarely changes."""
-    data = Session().get_session_store_class()().decode(session_data)
+    data = SessionStore().decode(session_data)
     return str(data.get(SESSION_KEY, "")), data.get(BACKEND_SESSION_KEY, ""), data.get(HASH_SESSION_KEY, "")

@@ -1,9 +1,9 @@
 """WebSockets: the handshake is checked and rewritten like any request; then bytes go both ways untouched.
 
-Relaying message by message (uvicorn's socket, aiohttp's socket) costs two parsers, two serialisers and four task switches
-each; a tunnel costs one write. Frames, pings, close codes, subprotocols and compression are so between the browser and
-the kernel's server alone. What may go wrong with tunnels is a server that declines the upgrade while the client goes on
-talking to it behind our checks: bytes of the client only pass once the server has said 101.
+Relaying message by message (uvicorn's socket, aiohttp's socket) costs two parsers, two serialisers and four task
+switches each; a tunnel costs one write. Frames, pings, close codes, subprotocols and compression are so a matter of the
+browser and the kernel's server alone. What may go wrong with tunnels is a server that declines the upgrade while the
+client goes on talking to it behind our checks: bytes of the client only pass once the server has said 101.
 """
 
 import asyncio
@@ -30,8 +30,15 @@ class Tunnel(asyncio.Protocol):
     """The client's end."""
 
     def __init__(
-        self, *, gateway: Gateway, transport: asyncio.Transport, head: Head, target: bytes, method: bytes,
-        client: tuple[str, int] | None, connections: set[Any],
+        self,
+        *,
+        gateway: Gateway,
+        transport: asyncio.Transport,
+        head: Head,
+        target: bytes,
+        method: bytes,
+        client: tuple[str, int] | None,
+        connections: set[Any],
     ) -> None:
         self._gateway = gateway
         self._transport = transport
@@ -57,9 +64,7 @@ class Tunnel(asyncio.Protocol):
             self._passage = Passage(way.key, way.route.workspace, way.route.allocation, self.close)
             self._gateway.passages.enter(self._passage)
             far = _FarEnd(self)
-            far.keep = await connect(
-                self._gateway.forwarder, far, node=way.route.node, allocation=way.route.allocation
-            )
+            far.keep = await connect(self._gateway.forwarder, far, node=way.route.node, allocation=way.route.allocation)
             self._far = far
             extra: tuple[Header, ...] = ((b"connection", b"Upgrade"), (b"upgrade", b"websocket"))
             far.write(self._gateway.request(way, head=self._head, method=b"GET", client=self._client, extra=extra))
@@ -75,7 +80,7 @@ class Tunnel(asyncio.Protocol):
             log.info("A socket could not be opened: %s", error)
             self._refuse(Refused(502, "The workspace's server cannot be reached. Try again in a moment."))
         except asyncio.CancelledError:
-            self.close()         # the client has gone or the gateway stops; this task ends here anyway
+            self.close()  # the client has gone or the gateway stops; this task ends here anyway
         finally:
             self._opening = None
 
@@ -190,7 +195,7 @@ class _FarEnd(asyncio.Protocol):
                 self.handshake.set_result(_parse(head))
             except ValueError:
                 self.handshake.set_exception(ConnectionError("its answer to the handshake is not HTTP"))
-        self.pause()             # until our 101 is on its way to the client
+        self.pause()  # until our 101 is on its way to the client
 
     def begin(self) -> None:
         """Both sides have agreed: from here on everything passes."""
