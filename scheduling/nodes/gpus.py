@@ -200,7 +200,7 @@ class SimulatedGpus:
     def sample(self) -> tuple[Sample, ...]:
         with self._lock:
             loads = sorted(self._loads.values(), key=lambda load: load.pid)
-        return tuple(_simulated_reading(gpu, loads) for gpu in self._gpus)
+        return tuple(simulated_reading(gpu, loads) for gpu in self._gpus)
 
     def notes(self) -> tuple[str, ...]:
         if not self._gpus:
@@ -218,7 +218,8 @@ class SimulatedGpus:
             self._loads = {key: load for key, load in self._loads.items() if load.pid != pid}
 
 
-def _simulated_reading(gpu: GpuInfo, all_loads: list[SimulatedLoad]) -> Sample:
+def simulated_reading(gpu: GpuInfo, all_loads: list[SimulatedLoad]) -> Sample:
+    """What these loads add up to on one GPU."""
     loads = [load for load in all_loads if load.gpu_uuid == gpu.uuid]
     return Sample(
         gpu_uuid=gpu.uuid,

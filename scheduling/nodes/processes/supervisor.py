@@ -8,8 +8,8 @@ and the interpreter is, even where it lies below a closed folder such as /root).
 the workspace's user. Started by anybody else it becomes the one to whom orphans fall, and ends them with the command.
 
 The supervisor outlives the portal on purpose: it keeps the log and writes down the exit status, and the next driver
-finds both. Its orders come marshalled on stdin (the driver runs the same interpreter, and every import costs each launch:
-json alone 7 ms); its answer, "ok" or a code and what went wrong, goes to stdout.
+finds both. Its orders come marshalled on stdin (the driver runs the same interpreter, and each import costs each launch
+its time, json alone 7 ms); its answer, "ok" or a code and what went wrong, goes to stdout.
 """
 
 import ctypes
