@@ -16,7 +16,8 @@ SERVERS: dict[str, Callable[[], bool]] = {
     "docker.io": lambda: shutil.which("dockerd") is not None,
     "iptables": lambda: shutil.which("iptables") is not None,
     "iproute2": lambda: shutil.which("ip") is not None,
-    "debootstrap": lambda: shutil.which("debootstrap") is not None,
+    "mmdebstrap": lambda: shutil.which("mmdebstrap") is not None,
+    "busybox-static": lambda: shutil.which("busybox") is not None,
     "chromium": lambda: shutil.which("chromium") is not None,
     "fonts-dejavu-core": lambda: Path("/usr/share/fonts/truetype/dejavu").exists(),
 }
@@ -28,7 +29,7 @@ def prepare() -> list[str]:
     wanted = missing()
     if wanted and os.geteuid() == 0 and shutil.which("apt-get"):
         print(f"Installing {' '.join(wanted)} from the distribution's packages…", flush=True)
-        _apt(wanted)
+        apt(wanted)
     return missing()
 
 
@@ -36,7 +37,8 @@ def missing() -> list[str]:
     return [package for package, there in SERVERS.items() if not there()]
 
 
-def _apt(packages: list[str]) -> None:
+def apt(packages: list[str]) -> None:
+    """Install Debian packages without starting the servers in them."""
     environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
     # Debian starts a server as soon as it is installed; tests start private ones, and nothing else should run.
     held_back = not POLICY.exists()
