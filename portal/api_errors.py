@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from django.http import Http404
+from django.http import Http404, HttpRequest, JsonResponse
 from rest_framework import exceptions
 from rest_framework.response import Response
 
@@ -40,3 +40,14 @@ def _invalid(error: exceptions.ValidationError) -> Response:
         sentences = sentences[0] if isinstance(sentences, list) else next(iter(sentences.values()))
     sentence = f"{first}: {sentences}" if first and first != "non_field_errors" else str(sentences)
     return problem(status=422, code="invalid", detail=sentence, field=first, fields=fields)
+
+
+def no_such_call(request: HttpRequest) -> JsonResponse:
+    """An address below /api/ that is none: programs get their problem+json, not a page."""
+    body = {
+        "type": "urn:berth:no-such-call",
+        "code": "no-such-call",
+        "status": 404,
+        "detail": f"The API has no {request.path[:200]}.",
+    }
+    return JsonResponse(body, status=404, content_type="application/problem+json")

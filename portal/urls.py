@@ -1,11 +1,14 @@
 """Every address of the portal, by app."""
 
-from django.urls import include, path
+from django.urls import include, path, re_path
+
+from portal.api_errors import no_such_call
 
 urlpatterns = [
     path("", include("portal.pages.urls")),
     path("", include("workspaces.web.urls")),
     path("api/v1/", include("workspaces.api.urls")),
+    re_path("^api/", no_such_call),
 ]
 
 handler404 = "portal.pages.errors.not_found"
