@@ -131,7 +131,7 @@ function connect() {
     const message = JSON.parse(event.data);
     if (!message.topic) return;
     const order = shown().dataset.order;
-    if (order && message.version && message.job && !older(order, `${message.job}.${message.version}`)) return;
+    if (order && message.version && older(`${message.job}.${message.version}`, order)) return;
     setTimeout(refresh, Math.random() * (shown().dataset.pace === "busy" ? 60 : 1500));
   });
   socket.addEventListener("close", (event) => {

@@ -37,7 +37,7 @@ def not_found(request: HttpRequest, exception: Exception | None = None) -> HttpR
     return _page(request, headline="Not found", sentence=NOT_FOUND, status=404)
 
 
-def server_error(request: HttpRequest) -> HttpResponse:
+def broken(request: HttpRequest) -> HttpResponse:
     """A bug. Django has logged the traceback; the id ties this page to the line beside it."""
     error_id = secrets.token_hex(4)
     log.error("error id %s on %s %s", error_id, request.method, request.path)

@@ -2,10 +2,11 @@
 
 from collections.abc import Callable
 
+from django.core.exceptions import DisallowedHost
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 
-from portal import compose
+from workspaces.wiring import wired
 
 Answer = Callable[[HttpRequest], HttpResponse]
 
@@ -40,7 +41,7 @@ class SecurityHeaders:
     def __call__(self, request: HttpRequest) -> HttpResponse:
         response = self.get_response(request)
         policy = content_security_policy(
-            host=request.META.get("HTTP_HOST", ""), secure=request.is_secure(), workspaces=compose.workspace_origins()
+            host=_host(request), secure=request.is_secure(), workspaces=wired().browser_origin("*").replace("w-*.", "*.")
         )
         for name, value in (
             ("Content-Security-Policy", policy),
@@ -52,10 +53,17 @@ class SecurityHeaders:
             ("Permissions-Policy", "camera=(), geolocation=(), microphone=(), payment=(), usb=()"),
         ):
             response.headers.setdefault(name, value)
-        if request.COOKIES and response.get("Content-Type", "").startswith("text/html"):
-            # Pages hold launch keys and other people's absence: never from a cache, nor after a log-out.
+        if response.get("Content-Type", "").startswith("text/html"):
+            # Pages hold launch keys and names: never from a cache, nor after a log-out.
             response.headers.setdefault("Cache-Control", "private, no-store")
         return response
+
+
+def _host(request: HttpRequest) -> str:
+    try:
+        return request.get_host()
+    except DisallowedHost:  # answered 400 already; nothing that a stranger wrote goes into a header
+        return "localhost"
 
 
 class SameOriginOnly:

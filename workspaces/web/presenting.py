@@ -101,11 +101,11 @@ class Card:
 
     @property
     def time_label(self) -> str:
-        return "Waiting" if self.workspace.status == "queued" else "For" if self.moving else "Time left"
+        return "Waiting" if self.workspace.status == "queued" else "So far" if self.moving else "Time left"
 
     @property
     def steps_title(self) -> str:
-        return "Start" if self.moving or self.workspace.status == "ready" else "Last start"
+        return self.headline if self.moving else "Its start" if self.workspace.status == "ready" else "Its last start"
 
     @property
     def headline(self) -> str:

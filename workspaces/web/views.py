@@ -182,7 +182,7 @@ def _rack(request: HttpRequest) -> dict[str, Any]:
         "counted": counted(cards),
         "edition": edition(cards),
         "pace": pace(cards),
-        "topics": " ".join(["person.me", *(f"workspace.{card.workspace.id}" for card in cards)]),
+        "topics": "person.me",
         "say": ". ".join(f"{card.workspace.name}: {card.look.word}" for card in cards if card.moving or card.can_stop),
         "stamp": now.timestamp(),
     }
