@@ -39,8 +39,8 @@ check: test-environment  ## ruff, mypy, import-linter, missing migrations, templ
 format: test-environment  ## let ruff sort imports and format
 	@$(BIN)/ruff check --quiet --select I --fix . && $(BIN)/ruff format .
 
-image:  ## build the Docker image berth/lab (JupyterLab) on this machine, without a registry
-	@exec deploy/image/build.sh $(ARGS)
+image: environment  ## build the Docker image berth/lab (JupyterLab) on this machine, without a registry
+	@exec $(BIN)/python deploy/image/build.py $(ARGS)
 
 bench-launch: test-environment  ## measure click to first executed cell, side by side with JupyterHub
 	@exec $(BIN)/python -m tests.benchmarks.launch $(ARGS)

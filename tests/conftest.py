@@ -11,11 +11,12 @@ import hypothesis
 import pytest
 
 from portal.kernel import clock
+from tests.docker_engine import docker_node, engine, lab_image
 from tests.people import People, make_people
 from tests.portal_process import Portal, running_portal
 from tests.services import postgres_url, redis_url
 
-__all__ = ["postgres_url", "redis_url"]
+__all__ = ["docker_node", "engine", "lab_image", "postgres_url", "redis_url"]
 
 hypothesis.settings.register_profile("ci", deadline=None, derandomize=True, print_blob=True)
 hypothesis.settings.register_profile("here", deadline=None)
