@@ -28,7 +28,7 @@ SENTENCES = {
     "port-taken": "Another program took the port that its server was given: start it again.",
     "gpu-missing": "GPU {detail} is not on this machine any more.",
     "mount-refused": "Workspaces without Docker have only their home folder; {detail} cannot be mounted.",
-    "bad-name": "{detail!r} is not a usable name.",
+    "bad-name": "The name {detail!r} is not usable.",
     "no-command": "Without Docker there is no image to tell what to run: the command is missing.",
     "start-failed": "It could not be started: {detail}.",
     "killed": "Its processes were ended from outside Berth.",
