@@ -16,8 +16,8 @@ _DENIED = re.compile(
     re.IGNORECASE,
 )
 _PATH = re.compile(r"(?<![\w/])(/(?!proc|sys|dev)[\w.+@-]+(?:/[\w.+@-]+)*)")
-#: exits that a shell, an interpreter and the engine use for "cannot run this"
-_NO_PROGRAM = (126, 127)
+#: what the container's init says when it cannot start the main process
+_NO_PROGRAM = re.compile(r"^\[FATAL tini.*\] exec (?P<program>.+) failed: No such file or directory$", re.MULTILINE)
 
 
 def clean(raw: bytes) -> str:
@@ -29,8 +29,12 @@ def clean(raw: bytes) -> str:
 
 def remedy(image: str, words: str) -> str:
     """The two lines that make an image work for people who are not root inside it."""
-    found = [match.rstrip(".") for match in _PATH.findall(words) if match != "/etc/passwd"]
-    return f"FROM {image}\nRUN chmod -R a+rwX {found[-1] if found else '/root /opt /srv'}"
+    denied = [line for line in words.splitlines() if _DENIED.search(line)]
+    paths = [path.rstrip(".") for line in denied[-1:] for path in _PATH.findall(line)]
+    place = paths[-1] if paths else "/root /opt /srv"
+    if place.startswith("/root/"):
+        place = "/root"  # closed as a whole: opening a file in it would not help
+    return f"FROM {image}\nRUN chmod -R a+rwX {place}"
 
 
 def start_refusal(words: str, *, image: str, command: str) -> LaunchRefused:
@@ -49,9 +53,7 @@ def start_refusal(words: str, *, image: str, command: str) -> LaunchRefused:
     if "permission denied" in lower or "operation not permitted" in lower:
         return LaunchRefused("image-needs-root", _needs_root(image, words))
     if "executable file not found" in lower or "no such file or directory" in lower:
-        return LaunchRefused(
-            "command-missing", f"The image {image} has no program {command!r}; choose an image that contains it."
-        )
+        return LaunchRefused("command-missing", _no_program(image, command))
     if "address already in use" in lower or "port is already allocated" in lower:
         return LaunchRefused("port-taken", f"An address that the workspace needs is taken on the node: {words}.")
     if "no available ipv4 addresses" in lower:
@@ -81,13 +83,17 @@ def _cause(state: dict[str, Any], exit_code: int, tail: str, *, image: str, memo
         return "no-disk", "It could not write because the disk is full; delete files, or ask an admin for space."
     if exit_code and _DENIED.search(tail):
         return "image-needs-root", _needs_root(image, tail)
-    if exit_code in _NO_PROGRAM:
-        return "command-missing", f"The image {image} lacks the program that was to be started in it."
+    if exit_code == 127 and (missing := _NO_PROGRAM.search(tail)):
+        return "command-missing", _no_program(image, missing["program"])
     if exit_code > 128:
         return "killed", f"Its main process was ended by signal {exit_code - 128}."
     if exit_code:
         return "exited", f"Its main process ended with exit code {exit_code}; the last lines of its log say why."
     return "exited", "Its main process ended by itself."
+
+
+def _no_program(image: str, program: str) -> str:
+    return f"The image {image} has no program {program!r}; choose an image that contains it."
 
 
 def _needs_root(image: str, words: str) -> str:
