@@ -42,6 +42,19 @@ def put_off_what_nobody_waits_for():
     commands._yarn_config = lambda logger: {"yarn config": {}, "npm config": {}}
 
 
+def send_without_waiting():
+    """A cell's answer is several small messages, and by default each waits up to 40 ms for the last one's receipt."""
+    from jupyter_server.base.zmqhandlers import WebSocketMixin
+
+    opened = WebSocketMixin.open
+
+    def open_without_delay(self, *args, **kwargs):
+        self.set_nodelay(True)
+        return opened(self, *args, **kwargs)
+
+    WebSocketMixin.open = open_without_delay
+
+
 def server_class(token, door):
     """Return Jupyter's server class with `door` (its own settings) and `token` beyond the reach of any file."""
     from jupyter_core.paths import jupyter_config_path
@@ -126,6 +139,7 @@ def main():
     gc.disable()  # a start drops few of the objects it makes; looking for them costs a tenth of it
     try:
         put_off_what_nobody_waits_for()
+        send_without_waiting()
         from jupyterlab.labapp import LabApp
     except ModuleNotFoundError as missing:
         sys.exit(f"This image has no working JupyterLab ({missing}): install jupyterlab in it.")
@@ -151,6 +165,8 @@ def main():
         "open_browser": False,
         "shutdown_no_activity_timeout": 0,
         "terminals_enabled": True,
+        # No login shell: on Debian /etc/profile would take the lab's own Python off PATH.
+        "terminado_settings": {"shell_command": [os.environ["SHELL"]]} if os.environ.get("SHELL") else {},
         "quit_button": False,  # the portal stops a workspace; a logout there would log out of nothing
         "root_dir": home,
     }
