@@ -292,7 +292,7 @@ def test_a_supervisor_killed_from_outside_is_an_exit_and_its_stop_leaves_nothing
     driver = kit.driver()
     driver.launch(kit.spec("a1", Program.SLEEP), progress=no_progress)
     for found in tree.processes_of(kit.site)["a1"]:
-        os.kill(found.pid, signal.SIGKILL)
+        tree.send(found, signal.SIGKILL)    # which may take the next one along
     seen = eventually(lambda: (o := look_at(driver, "a1")) and o.phase is Phase.EXITED and o, what="its exit")
     assert seen.code == "killed"
     driver.stop("a1", grace_s=1)
