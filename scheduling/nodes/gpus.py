@@ -21,6 +21,8 @@ _SIMULATED_NAMES = uuid.UUID("6f0f8a0e-6a9b-5c51-9a39-6b3f0d5c7d10")   # namespa
 NO_DRIVER = "This machine has no NVIDIA driver."
 NO_LIBRARY = "Berth cannot ask for NVIDIA GPUs: the Python package nvidia-ml-py is missing; run `make up` again."
 NO_CARD = "The NVIDIA driver works but shows no GPU."
+SIMULATED_ONE = "Its GPU is simulated: programs cannot compute on it."
+SIMULATED_ONES = "Its {n} GPUs are simulated: programs cannot compute on them."
 MIG_ON = "GPU {index} ({uuid}) is in MIG mode: it cannot be given to anybody whole."
 
 
@@ -205,7 +207,7 @@ class SimulatedGpus:
     def notes(self) -> tuple[str, ...]:
         if not self._gpus:
             return self._because
-        return (*self._because, f"Its {len(self._gpus)} GPUs are simulated: programs cannot compute on them.")
+        return (*self._because, SIMULATED_ONES.format(n=len(self._gpus)) if len(self._gpus) > 1 else SIMULATED_ONE)
 
     def put(self, load: SimulatedLoad) -> None:
         """A simulated process begins, or changes what it does; a process has one load per GPU."""

@@ -39,6 +39,7 @@ from scheduling.nodes.driver import (
 from scheduling.nodes.engine.names import is_plain
 from scheduling.nodes.engine.turns import Turns
 from scheduling.nodes.gpus import GpuSource
+from scheduling.nodes.log_text import clean
 from scheduling.nodes.processes import reach, tree
 from scheduling.nodes.processes.reasons import AS_ORDINARY_USER, NOT_ISOLATED, SENTENCES, explain_exit, refused
 from scheduling.nodes.volumes import Volumes
@@ -127,7 +128,7 @@ class ProcessDriver:
         pid, started, boot, port = left.split()
         if living or (boot == self._boot and tree.alive(int(pid), int(started))):
             return Observation(allocation, Phase.STARTING, address=(LOOPBACK, int(port)))
-        tail = b"".join(self.logs(allocation, tail=LOG_TAIL_LINES)).decode(errors="replace")
+        tail = clean(b"".join(self.logs(allocation, tail=LOG_TAIL_LINES)))
         exit_code = self._read_state(allocation, "exit").strip()
         if not exit_code:
             code = "killed" if boot == self._boot else "machine-restarted"
@@ -254,7 +255,7 @@ class ProcessDriver:
             child.kill()
             child.communicate()
             return f"start-failed\nits supervisor did not answer within {START_PATIENCE_S:.0f} s"
-        tail = b"".join(self.logs(allocation, tail=3)).decode(errors="replace").strip()
+        tail = clean(b"".join(self.logs(allocation, tail=3)))
         return answer.decode() or f"start-failed\nits supervisor broke: {tail}"
 
     def _command(self, spec: ContainerSpec) -> list[str]:

@@ -5,11 +5,9 @@ from typing import Any
 
 from scheduling.nodes.driver import LaunchRefused, Observation, Phase
 from scheduling.nodes.engine.client import no_disk, out_of_space
+from scheduling.nodes.log_text import clean
 
 LOG_LINES = 20
-_LOG_CHARS = 4000
-_ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\-_])")
-_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 _DENIED = re.compile(
     r"permission denied|operation not permitted|must be (?:run )?(?:as )?root|requires? root|"
     r"\beacces\b|not running as root|root privileges",
@@ -18,13 +16,6 @@ _DENIED = re.compile(
 _PATH = re.compile(r"(?<![\w/])(/(?!proc|sys|dev)[\w.+@-]+(?:/[\w.+@-]+)*)")
 #: what the container's init says when it cannot start the main process
 _NO_PROGRAM = re.compile(r"^\[FATAL tini.*\] exec (?P<program>.+) failed: No such file or directory$", re.MULTILINE)
-
-
-def clean(raw: bytes) -> str:
-    """A log as plain lines: no escape sequences, no control characters, of a redrawn line only its last state."""
-    text = _ESCAPES.sub("", raw.decode(errors="replace"))
-    lines = [line.rstrip("\r").rpartition("\r")[2] for line in text.split("\n")]
-    return _CONTROLS.sub("", "\n".join(lines)).strip("\n")[-_LOG_CHARS:]
 
 
 def remedy(image: str, words: str) -> str:
