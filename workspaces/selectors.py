@@ -206,6 +206,7 @@ class LaunchChoices:
     isolated: bool
     simulated: bool
     notice: str
+    notes: tuple[str, ...]       # what the machines cannot do, e.g. keep workspaces apart
 
 
 def launch_choices(viewer: User, *, now: datetime) -> LaunchChoices:
@@ -227,6 +228,7 @@ def launch_choices(viewer: User, *, now: datetime) -> LaunchChoices:
         isolated="process" not in drivers,
         simulated=any(gpu.simulated for node in nodes for gpu in node.gpus),
         notice=_notice(viewer, nodes),
+        notes=tuple(dict.fromkeys(note for node in nodes for note in node.notes)),
     )
 
 

@@ -219,8 +219,6 @@ def _gpus(w: WorkspaceView) -> tuple[Gpus, ...]:
 
 def _step_row(step: Step, w: WorkspaceView) -> StepRow:
     detail, gpus, meter = "", False, None
-    if step.name == "queued" and step.state == "now":
-        detail = f"Place {w.place}" if w.place else ""
     if step.name == "placed" and step.state == "done" and w.node:
         detail, gpus = f"on {w.node}" + (" with " if w.gpus else ""), bool(w.gpus)
     if step.name == "pulling" and step.state == "now" and w.progress:
