@@ -25,7 +25,7 @@ from celery.worker import state as worker_state
 from django.contrib.staticfiles.finders import get_finders
 from django.contrib.staticfiles.storage import staticfiles_storage
 from django.core.management import call_command
-from django.db import connections
+from django.db import connection, connections
 
 from portal import claims, compose, health
 from portal.kernel import clock, publish
@@ -85,9 +85,10 @@ def _keep_memory_small() -> None:
 
 def _prepare(place: compose.Place) -> None:
     """Database, static files, the first person. Quick when nothing is new."""
+    if connection.vendor == "sqlite":
+        # Private from its first byte, for the workspaces' accounts can enter the folder; its journals take its mode.
+        Path(connection.settings_dict["NAME"]).touch(mode=0o600)
     call_command("migrate", verbosity=0, interactive=False)
-    for file in place.data.glob("*.sqlite3*"):
-        file.chmod(0o600)  # the folder can be entered by the workspaces' accounts
     _collect_static_files()
     password = first_admin(place.admin_password, now=clock.now())
     if password and not place.admin_password:
@@ -137,6 +138,7 @@ class Background:
     def __init__(self, app: Celery) -> None:
         os.environ["CELERY_SKIP_CHECKS"] = "1"  # `manage.py up` has made Django's checks already
         self.busy_at = clock.monotonic()
+        self._app = app
         self._worker = app.WorkController(
             pool="threads",
             concurrency=2,
@@ -167,6 +169,8 @@ class Background:
         """No further task begins; those under way may finish."""
         self._beat.stop()
         worker_state.should_stop = 0
+        for _ in range(2):  # it waits up to 2 s for a message, then once more: this one does nothing
+            self._app.send_task("celery.accumulate")
         for thread in self._threads.values():
             thread.join(timeout=5)
 
@@ -207,7 +211,7 @@ async def _live(
     if keep and not kept:
         say("--keep is for Docker: workspaces of the process driver end with the portal.")
     if not kept:
-        await _end_workspaces(hurry)
+        await _end_workspaces(hurry, quiet)
     await quiet
     await asyncio.to_thread(agent.stop)
     publish.use_loop(None)
@@ -249,10 +253,14 @@ async def _welcome(place: compose.Place, *, driver: str) -> None:
     say(f"Berth is ready: {place.url}  (workspaces run {where.get(driver, driver)}; Ctrl-C stops)")
 
 
-async def _end_workspaces(hurry: asyncio.Event) -> None:
-    """Tell all work to stop until the agent has seen it gone; again and again, for a last cycle may have placed more."""
+async def _end_workspaces(hurry: asyncio.Event, quiet: asyncio.Task[None]) -> None:
+    """Tell all work to stop until the agent has seen it gone; again and again, for a last cycle may place more."""
     began = clock.monotonic()
-    while held := await asyncio.to_thread(services.stop_all, reason=EndReason.PORTAL_STOPPED, now=clock.now()):
+    while True:
+        no_more = quiet.done()
+        held = await asyncio.to_thread(services.stop_all, reason=EndReason.PORTAL_STOPPED, now=clock.now())
+        if no_more and not held:
+            return
         if hurry.is_set() or clock.monotonic() - began > STOP_PATIENCE_S:
             say(f"{held} workspaces have not ended yet; the next start takes care of them.")
             return

@@ -58,13 +58,13 @@ class Portal:
             assert self.process is not None
             if self.process.poll() is not None:
                 raise AssertionError(f"the portal ended with {self.process.returncode}:\n{self.output()}")
-            return "Berth is ready" in self.output()[begins:]
+            return "Berth is ready" in self.output(begins)
 
         try:
             wait_for(ready, seconds=seconds, what="the portal to be ready")
         except AssertionError as error:
             self.kill()
-            raise AssertionError(f"{error}\n{self.output()[begins:]}") from None
+            raise AssertionError(f"{error}\n{self.output(begins)}") from None
         printed = re.search(r"^\s*password: (\S+)$", self.output(), re.MULTILINE)
         self.password = printed[1] if printed else self.environment.get("BERTH_ADMIN_PASSWORD", "")
 
@@ -87,8 +87,9 @@ class Portal:
             self.process.kill()
             self.process.wait()
 
-    def output(self) -> str:
-        return self.log.read_text(errors="replace") if self.log.exists() else ""
+    def output(self, begins: int = 0) -> str:
+        """All that it has printed, over all its starts; or from byte `begins` on."""
+        return self.log.read_bytes()[begins:].decode(errors="replace") if self.log.exists() else ""
 
     def healthz(self) -> int:
         try:

@@ -3,6 +3,7 @@
 import contextlib
 import fcntl
 import hashlib
+import os
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -54,13 +55,18 @@ def _file_lock(name: str) -> Iterator[bool]:
     if "memory" in database:  # a test database lives in this process alone
         yield True
         return
-    with open(Path(database).with_suffix(f".{name}.lock"), "a") as handle:
+    # Private: whoever can open the file, a workspace's account for instance, could hold the lock for ever.
+    with open(Path(database).with_suffix(f".{name}.lock"), "a", opener=_private) as handle:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             yield False
             return
         yield True  # closing the file lets go of the lock
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
 
 
 @contextlib.contextmanager

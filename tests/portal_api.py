@@ -1,0 +1,53 @@
+"""A program that uses Berth: the HTTP API of a running portal, with a token made by `manage.py create_token`."""
+
+import json
+import urllib.error
+import urllib.request
+from typing import Any
+
+from tests.portal_process import Portal
+from tests.services import wait_for
+
+
+class PortalApi:
+    def __init__(self, portal: Portal, *, user: str = "admin") -> None:
+        self._portal = portal
+        self.token = portal.manage("create_token", user).split()[-1]
+
+    def call(self, method: str, path: str, body: dict[str, Any] | None = None) -> tuple[int, Any]:
+        """(status, parsed body)."""
+        request = urllib.request.Request(
+            f"{self._portal.url}/api/v1/{path}",
+            method=method,
+            data=None if body is None else json.dumps(body).encode(),
+            headers={"Authorization": f"Bearer {self.token}", "Content-Type": "application/json"},
+        )
+        try:
+            with urllib.request.urlopen(request, timeout=20) as answer:
+                return answer.status, json.loads(answer.read() or b"null")
+        except urllib.error.HTTPError as error:
+            return error.code, json.loads(error.read() or b"null")
+
+    def launch(self, *, image: str, gpus: int = 1, **more: Any) -> str:
+        """The new workspace's id."""
+        asked = {"team": "default", "image": image, "gpus": gpus, "cpus": 0.5, "memory_gib": 1, **more}
+        status, answer = self.call("POST", "workspaces", asked)
+        assert status == 201, answer
+        return str(answer["id"])
+
+    def workspace(self, workspace: str) -> dict[str, Any]:
+        status, answer = self.call("GET", f"workspaces/{workspace}")
+        assert status == 200, answer
+        assert isinstance(answer, dict)
+        return answer
+
+    def wait(self, workspace: str, *states: str, seconds: float = 60) -> dict[str, Any]:
+        """Until the workspace is in one of the states; answers it."""
+
+        def there() -> dict[str, Any] | None:
+            now = self.workspace(workspace)
+            return now if now["state"] in states else None
+
+        found = wait_for(there, seconds=seconds, what=f"{workspace} to be {' or '.join(states)}")
+        assert isinstance(found, dict)
+        return found
