@@ -50,6 +50,7 @@ class Behind(socketserver.ThreadingTCPServer):
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Conversation)
         self.says: dict[bytes, bytes | Callable[[Any], None]] = {}
+        self.takes: dict[bytes, Callable[[Any], None]] = {}  # reads the body itself
         self.seen: list[Seen] = []
         self.connections = 0
 
@@ -68,8 +69,11 @@ class _Conversation(socketserver.StreamRequestHandler):
             while header := self.rfile.readline().strip():
                 name, _, value = header.partition(b":")
                 headers.append((name.lower(), value.strip()))
-            self.server.seen.append(Seen(line, headers, self._body(dict(headers))))
             path = line.split(b" ")[1].partition(b"?")[0]
+            if path in self.server.takes:
+                self.server.takes[path](self)
+                return
+            self.server.seen.append(Seen(line, headers, self._body(dict(headers))))
             answer = self.server.says.get(path, ok(b"hello"))
             if callable(answer):
                 answer(self)

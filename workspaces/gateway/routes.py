@@ -99,6 +99,7 @@ class Rights:
         self._events = events
         self._listeners: list[Callable[[Table], None]] = []
         self._next: asyncio.Task[None] | None = None
+        self._loads: set[asyncio.Task[None]] = set()
         self._loading = asyncio.Lock()
         self._started_at = -spacing_s * 1000
         self._loaded_at: float | None = None
@@ -115,6 +116,8 @@ class Rights:
         """Wait for a load that starts after this call. Callers share it, and loads start `spacing_s` apart."""
         if self._next is None:
             self._next = asyncio.create_task(self._load_once())
+            self._loads.add(self._next)
+            self._next.add_done_callback(self._loads.discard)
         await asyncio.shield(self._next)
 
     async def _load_once(self) -> None:
@@ -135,10 +138,14 @@ class Rights:
 
     async def keep_fresh(self) -> None:
         """Run for as long as the gateway does."""
-        async with asyncio.TaskGroup() as group:
-            group.create_task(self._tick())
-            if self._events is not None:
-                group.create_task(self._listen(self._events))
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._tick())
+                if self._events is not None:
+                    group.create_task(self._listen(self._events))
+        finally:
+            for load in self._loads:
+                load.cancel()
 
     async def _tick(self) -> None:
         while True:
