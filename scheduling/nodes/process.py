@@ -12,7 +12,6 @@ survives its stop. Below the data folder it owns
 import errno
 import marshal
 import os
-import pwd
 import shutil
 import signal
 import socket
@@ -40,11 +39,11 @@ from scheduling.nodes.engine.names import is_plain
 from scheduling.nodes.engine.turns import Turns
 from scheduling.nodes.gpus import GpuSource
 from scheduling.nodes.log_text import clean
-from scheduling.nodes.processes import reach, tree
+from scheduling.nodes.processes import tree
+from scheduling.nodes.processes.orders import LOOPBACK, environment, user_name, walls
 from scheduling.nodes.processes.reasons import AS_ORDINARY_USER, NOT_ISOLATED, SENTENCES, explain_exit, refused
 from scheduling.nodes.volumes import Volumes
 
-LOOPBACK = "127.0.0.1"
 # Imported instead of run as a file, so that its compiled bytecode is used; -I and -S keep everything else out.
 START_SUPERVISOR = f"import sys; sys.path.append({str(Path(__file__).parent / 'processes')!r}); " + (
     "import supervisor; supervisor.main()"
@@ -83,7 +82,7 @@ class ProcessDriver:
     def inventory(self) -> Inventory:
         notes = [NOT_ISOLATED]
         if not self._root:
-            notes.append(AS_ORDINARY_USER.format(user=_user_name()))
+            notes.append(AS_ORDINARY_USER.format(user=user_name()))
         return Inventory(
             cpu_millis=1000 * len(os.sched_getaffinity(0)),
             memory_mib=os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 1024**2,
@@ -215,16 +214,16 @@ class ProcessDriver:
             home.parent.chmod(0o711)
             for path in secrets:
                 path.chmod(path.stat().st_mode & 0o700)
-        keep = [(str(home), str(home), True), (str(tmp), str(tmp), True), (str(passwd), "/etc/passwd", False)]
         orders: dict[str, Any] = {
             "command": self._command(spec),
-            "env": self._environment(spec, home=home, tmp=tmp, port=port),
+            "env": environment(
+                spec, home=home, tmp=tmp, port=port, lab_python=self._lab_python, site=self._site, as_root=self._root
+            ),
             "home": str(home),
             "uid": spec.uid if self._root else None,
             "gid": spec.gid if self._root else None,
             "isolate": self._namespaces,
-            "keep": keep + [(str(place), str(place), False) for place in self._interpreter_places()],
-            "cover": self._covers([home, *self._interpreter_places()]),
+            **walls(data=self._data, lab_python=self._lab_python, home=home, tmp=tmp, passwd=passwd),
             "secrets": [] if self._namespaces else [str(path) for path in secrets],
             "state": str(state),
             "log": str(self._logs / f"{spec.allocation}.log"),
@@ -261,46 +260,6 @@ class ProcessDriver:
     def _command(self, spec: ContainerSpec) -> list[str]:
         program, *rest = spec.command
         return [str(self._lab_python) if program == "python3" else program, *rest]
-
-    def _environment(self, spec: ContainerSpec, *, home: Path, tmp: Path, port: int) -> dict[str, str]:
-        """Everything the workspace gets to know, and nothing of the portal's own environment but time and language."""
-        ours = os.environ
-        real = ",".join(device.uuid for device in spec.devices if not device.simulated)
-        simulated = ",".join(device.uuid for device in spec.devices if device.simulated)
-        path = "/usr/local/bin:/usr/bin:/bin" if self._root else ours.get("PATH", os.defpath)
-        user = spec.user if self._root else _user_name()
-        return {
-            **{name: ours[name] for name in ("TZ", "LC_ALL") if name in ours},
-            "LANG": ours.get("LANG", "C.UTF-8"),
-            "PATH": f"{self._lab_python.parent}:{path}",
-            "SHELL": "/bin/bash",
-            "USER": user,
-            "LOGNAME": user,
-            **dict(spec.env),
-            # From here on nothing in the spec may say otherwise: it is how the driver finds and bounds the workspace.
-            "HOME": str(home),
-            "TMPDIR": str(tmp),
-            "BERTH_JOB": spec.job,
-            "BERTH_BIND": LOOPBACK,
-            "BERTH_PORT": str(port),
-            tree.ALLOCATION: spec.allocation,
-            tree.SITE: self._site,
-            "CUDA_VISIBLE_DEVICES": real,      # empty: no card, where an absent variable would mean every card
-            "NVIDIA_VISIBLE_DEVICES": real or "void",
-            "BERTH_SIMULATED_GPUS": simulated,
-        }
-
-    def _interpreter_places(self) -> list[Path]:
-        """The interpreter's folders that lie where the workspace's user cannot go."""
-        if not self._root or not self._lab_python.exists():
-            return []
-        return [place for place in reach.places_of(self._lab_python) if reach.closed_above(place)]
-
-    def _covers(self, needed: list[Path]) -> list[str]:
-        """The folders to lay an empty one over: Berth's data, and every closed one on the way to what is needed."""
-        closed = [folder for place in needed if (folder := reach.closed_above(place))]
-        folders = {self._data, *closed}
-        return sorted(str(folder) for folder in folders if not folders & set(folder.parents))
 
     def _free_port(self, allocation: str) -> int:
         """A port nobody listens on now. Between this and the server's own bind it may be lost: see `port-taken`."""
@@ -378,10 +337,3 @@ def _open_up(folder: str) -> None:
     for entry in os.scandir(folder):
         if entry.is_dir(follow_symlinks=False):
             _open_up(entry.path)
-
-
-def _user_name() -> str:
-    try:
-        return pwd.getpwuid(os.geteuid()).pw_name
-    except KeyError:
-        return str(os.geteuid())
