@@ -4,6 +4,7 @@ Deterministic: time comes from `portal.kernel.clock`, nothing is random, and fau
 Everything it shows says that it is simulated.
 """
 
+import contextlib
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -244,8 +245,9 @@ def _server_of(container: Container) -> ThreadingHTTPServer:
             faults = container.faults
             early = clock.monotonic() < container.started_at + faults.ready_after_s
             self.send_response(503 if early or faults.never_ready or container.has_exited() else 200)
-            self.end_headers()
-            self.wfile.write(b"simulated\n")
+            with contextlib.suppress(ConnectionError):    # a probe hangs up once it has read the status
+                self.end_headers()
+                self.wfile.write(b"simulated\n")
 
         def log_message(self, format: str, *args: object) -> None:
             """Say nothing on the portal's stderr."""

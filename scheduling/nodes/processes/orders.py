@@ -27,11 +27,11 @@ def environment(
         "LANG": ours.get("LANG", "C.UTF-8"),
         "PATH": f"{lab_python.parent}:{SYSTEM_PATH if as_root else ours.get('PATH', os.defpath)}",
         "SHELL": "/bin/bash",
-        "USER": user,
-        "LOGNAME": user,
         **dict(spec.env),
         # From here on nothing in the spec may say otherwise: it is how the driver finds and bounds the workspace.
         "HOME": str(home),
+        "USER": user,
+        "LOGNAME": user,
         "TMPDIR": str(tmp),
         "BERTH_JOB": spec.job,
         "BERTH_BIND": LOOPBACK,
