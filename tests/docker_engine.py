@@ -13,7 +13,7 @@ import subprocess
 import tarfile
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
@@ -36,8 +36,9 @@ HOOK = "nvidia-container-runtime-hook"
 class PrivateEngine:
     """dockerd under our control: it can be stopped, killed and started again on the same data."""
 
-    def __init__(self, folder: Path, *, with_gpu_hook: bool) -> None:
+    def __init__(self, folder: Path, *, with_gpu_hook: bool, options: Sequence[str]) -> None:
         self._folder = folder
+        self._options = options
         self._path = f"{os.environ['PATH']}:/usr/sbin:/sbin"
         if with_gpu_hook:
             stub = folder / "bin" / HOOK
@@ -57,7 +58,7 @@ class PrivateEngine:
                 [
                     *(program, "--data-root", folder / "data", "--exec-root", folder / "exec"),
                     *("--pidfile", folder / "pid", "--host", self.url),
-                    *("--bridge", "none", "--default-ulimit", "nofile=1024:4096"),
+                    *("--bridge", "none", "--default-ulimit", "nofile=1024:4096", *self._options),
                 ],
                 stdout=log,
                 stderr=log,
@@ -79,6 +80,8 @@ class PrivateEngine:
                 self._server.kill()
                 self._server.wait()
             self._server = None
+            # Killed, it leaves its containerd's pid behind; where nobody reaps orphans that pid still looks alive.
+            (self._folder / "exec/containerd/containerd.pid").unlink(missing_ok=True)
 
     @contextmanager
     def paused(self) -> Iterator[None]:
@@ -113,10 +116,17 @@ class PrivateEngine:
 
 
 @contextmanager
-def private_engine(*, with_gpu_hook: bool = False) -> Iterator[PrivateEngine]:
+def private_engine(
+    *, with_gpu_hook: bool = False, disk_mib: int = 0, options: Sequence[str] = ()
+) -> Iterator[PrivateEngine]:
+    """`disk_mib`: its images and containers get a disk of that size, to be filled up by a test."""
     folder = Path(tempfile.mkdtemp(prefix="berth-docker-"))
-    engine = PrivateEngine(folder, with_gpu_hook=with_gpu_hook)
+    engine = PrivateEngine(folder, with_gpu_hook=with_gpu_hook, options=options)
     try:
+        if disk_mib:
+            (folder / "data").mkdir()
+            size = f"size={disk_mib}m,mode=0711"
+            subprocess.run(["mount", "-t", "tmpfs", "-o", size, "tmpfs", folder / "data"], check=True)
         engine.start()
         yield engine
         engine.clear()

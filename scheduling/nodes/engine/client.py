@@ -25,6 +25,10 @@ _PASSING = (
 )
 
 
+#: for one answer. Giving up early is safe, since every verb may be asked again; a hanging engine must not hang the node
+_PATIENCE_S = 20
+
+
 class Engine:
     """Hands out the SDK's low-level client, connecting on first use, so that an engine that is away now may come later."""
 
@@ -39,7 +43,7 @@ class Engine:
         with self._lock:
             if self._client is None:
                 # "auto": Engine 29 refuses the old API versions, 20.10 knows no newer one.
-                self._client = docker.APIClient(base_url=self.url, version="auto", timeout=60, max_pool_size=32)
+                self._client = docker.APIClient(base_url=self.url, version="auto", timeout=_PATIENCE_S, max_pool_size=32)
             return self._client
 
     def close(self) -> None:

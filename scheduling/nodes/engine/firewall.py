@@ -19,6 +19,8 @@ from scheduling.nodes.engine.names import Names
 #: metadata addresses of clouds that do not use it
 MANAGEMENT = ("169.254.0.0/16", "168.63.129.16/32", "100.100.100.200/32", "192.0.0.0/24")
 
+#: where Debian keeps iptables, which is not on the PATH of everybody who becomes root
+_ALSO_ON_PATH = ":/usr/sbin:/sbin"
 _NET = Path("/sys/class/net")
 _ROUTES = Path("/proc/net/route")
 _IPV6 = Path("/proc/sys/net/ipv6")
@@ -132,8 +134,7 @@ def _restore(tool: str, lines: list[str]) -> None:
 
 
 def _run(argv: list[str], *, stdin: str = "") -> str:
-    # Debian keeps iptables in /usr/sbin, which is not on the PATH of everybody who becomes root.
-    env = {**os.environ, "PATH": f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin", "LC_ALL": "C"}
+    env = {**os.environ, "PATH": f"{os.environ.get('PATH', '')}{_ALSO_ON_PATH}", "LC_ALL": "C"}
     try:
         done = subprocess.run(argv, input=stdin, capture_output=True, text=True, timeout=30, env=env, check=False)
     except FileNotFoundError as error:
