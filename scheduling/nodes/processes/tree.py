@@ -25,8 +25,11 @@ def processes_of(site: str) -> dict[str, list[Process]]:
     A process belongs where its environment says, else where its nearest marked ancestor belongs: one that cleared its
     environment is still found below its supervisor, to whom the kernel gives every orphan.
     """
-    living = {process.pid: process for name in os.listdir("/proc") if name.isdigit() and (process := read(int(name)))}
-    marks = {pid: mark for pid in living if (mark := _mark(pid, site))}
+    pids = [int(name) for name in os.listdir("/proc") if name.isdigit()]
+    marks = {pid: mark for pid in pids if (mark := _mark(pid, site))}
+    if not marks:
+        return {}
+    living = {pid: process for pid in pids if (process := read(pid))}
     found: dict[str, list[Process]] = defaultdict(list)
     for process in living.values():
         pid, seen = process.pid, set[int]()
