@@ -41,7 +41,7 @@ def main(folder: Path, lock: Path) -> int:
     pip = [str(_python(folder)), "-m", "pip", "--disable-pip-version-check", "install", "--quiet", "--no-input"]
     installed = subprocess.run([*pip, "--require-hashes", "--no-deps", "-r", str(lock)])
     if installed.returncode:
-        print(f"pip could not install {lock}; its message is above. Run the same command again to go on.", file=sys.stderr)
+        print(f"pip could not install {lock}; its message is above. The same command tries again.", file=sys.stderr)
         return 1
     stamp.write_text(wanted)
     return 0
@@ -72,14 +72,12 @@ def _can_make_environments() -> bool:
         return True
     if os.geteuid() == 0 and shutil.which("apt-get"):
         print("Installing Debian's python3-venv…", flush=True)
-        environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
         # python3.X-venv fits this very interpreter; python3-venv fits the distribution's default one.
-        names = [f"python{sys.version_info.major}.{sys.version_info.minor}-venv", "python3-venv"]
-        subprocess.run(["apt-get", "-q", "update"], env=environment, stdout=subprocess.DEVNULL, stdin=subprocess.DEVNULL)
-        for name in names:
+        own = f"python{sys.version_info.major}.{sys.version_info.minor}-venv"
+        for command in (["update"], ["-y", "install", own], ["-y", "install", "python3-venv"]):
             subprocess.run(
-                ["apt-get", "-q", "-y", "install", name],
-                env=environment,
+                ["apt-get", "-q", *command],
+                env={**os.environ, "DEBIAN_FRONTEND": "noninteractive"},
                 stdout=subprocess.DEVNULL,
                 stdin=subprocess.DEVNULL,
             )

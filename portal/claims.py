@@ -5,8 +5,13 @@ import errno
 import fcntl
 import os
 import socket
+import time
 from pathlib import Path
 from typing import IO
+
+from portal.kernel import clock
+
+LOCK_PATIENCE_S = 3.0
 
 
 class NotOurs(Exception):
@@ -21,20 +26,18 @@ def claim_folder(data: Path) -> IO[str]:
     try:
         data.mkdir(parents=True, exist_ok=True)
         data.chmod(0o711)
-        handle = open(data / "portal.lock", "a+", opener=_private)
+        handle = open(data / "portal.lock", "a+", opener=_private)  # noqa: SIM115 - stays open, it is the lock
     except OSError as error:
         raise NotOurs(
-            f"The data folder {data} cannot be written ({error.strerror}); change its owner or set BERTH_DATA to another one."
+            f"Cannot write to the data folder {data} ({error.strerror}); change its owner or set BERTH_DATA to another."
         ) from error
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+    if not _lock(handle):
         handle.seek(0)
         holder = handle.read().strip() or "unknown"
         handle.close()
         raise NotOurs(
-            f"Another portal (process {holder}) is running on {data}; stop it first or set BERTH_DATA to another folder."
-        ) from None
+            f"Another portal (process {holder}) is running on {data}; stop it or set BERTH_DATA to another folder."
+        )
     handle.truncate(0)
     handle.write(f"{os.getpid()}\n")
     handle.flush()
@@ -51,11 +54,25 @@ def claim_port(host: str, port: int, *, setting: str) -> socket.socket:
     except OSError as error:
         sock.close()
         if error.errno == errno.EADDRINUSE:
-            raise NotOurs(f"Port {port} is taken{_by_whom(port)}; stop that or set {setting} to a free port.") from error
+            whom = _by_whom(port)
+            raise NotOurs(f"Port {port} is taken{whom}; stop that or set {setting} to a free port.") from error
         if error.errno == errno.EACCES:
             raise NotOurs(f"Port {port} needs root; set {setting} to a port from 1024 on.") from error
         raise NotOurs(f"Cannot listen on {host}:{port} ({error.strerror}); check BERTH_HOST and {setting}.") from error
     return sock
+
+
+def _lock(handle: IO[str]) -> bool:
+    """False when another process holds it, and is not one that is just about to end."""
+    began = clock.monotonic()
+    while True:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        except BlockingIOError:
+            if clock.monotonic() - began > LOCK_PATIENCE_S:
+                return False
+            time.sleep(0.1)
 
 
 def _private(path: str, flags: int) -> int:

@@ -10,7 +10,6 @@ import ctypes
 import hashlib
 import logging
 import os
-import signal
 import socket
 import sys
 import threading
@@ -29,6 +28,7 @@ from django.db import connection, connections
 
 from portal import claims, compose, health
 from portal.kernel import clock, publish
+from portal.told import Told
 from scheduling import services
 from scheduling.core.lifecycle import EndReason
 from tenants.services import first_admin
@@ -182,7 +182,7 @@ class Background:
 async def _live(
     place: compose.Place, *, keep: bool, web_socket: socket.socket, gateway_socket: socket.socket
 ) -> None:
-    told, hurry = _listen_to_signals()
+    told = Told()
     loop = asyncio.get_running_loop()
     publish.use_loop(loop)
     agent = await asyncio.to_thread(compose.local_agent)
@@ -200,18 +200,18 @@ async def _live(
     background.start()
     agent.start()
     welcome = asyncio.create_task(_welcome(place, driver=agent.driver.name))
-    await asyncio.wait([*serving, asyncio.create_task(told.wait())], return_when=asyncio.FIRST_COMPLETED)
+    await asyncio.wait([*serving, asyncio.create_task(told.once.wait())], return_when=asyncio.FIRST_COMPLETED)
     welcome.cancel()
 
     say("\nStopping (Ctrl-C again hurries)…")
     web.should_exit = gateway.should_exit = True
-    asyncio.create_task(_force_when(hurry, [web, gateway]))  # noqa: RUF006 - ends with the loop
+    asyncio.create_task(_force_when(told.twice, [web, gateway]))  # noqa: RUF006 - ends with the loop
     quiet = asyncio.create_task(asyncio.to_thread(background.stop))
     kept = keep and agent.driver.name == "docker"
     if keep and not kept:
         say("--keep is for Docker: workspaces of the process driver end with the portal.")
     if not kept:
-        await _end_workspaces(hurry, quiet)
+        await _end_workspaces(told.twice, quiet)
     await quiet
     await asyncio.to_thread(agent.stop)
     publish.use_loop(None)
@@ -219,18 +219,6 @@ async def _live(
         if isinstance(result, BaseException):
             log.error("a server ended with an error", exc_info=result)
     await asyncio.to_thread(connections.close_all)
-
-
-def _listen_to_signals() -> tuple[asyncio.Event, asyncio.Event]:
-    """(told to stop, told twice)"""
-    told, hurry = asyncio.Event(), asyncio.Event()
-
-    def heard() -> None:
-        (hurry if told.is_set() else told).set()
-
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        asyncio.get_running_loop().add_signal_handler(number, heard)
-    return told, hurry
 
 
 def _agent_trouble(answered_at: float | None) -> str:

@@ -1,4 +1,4 @@
-"""The cast of every story: alice owns team red, bob is a member, charlie is an outsider (of team blue), dana an admin."""
+"""The cast of every story: alice owns team red, bob is a member, charlie (team blue) is an outsider, dana an admin."""
 
 from dataclasses import dataclass
 

@@ -1,5 +1,6 @@
 """`manage.py up`: starts whole or says why not, keeps its data, stops clean, and survives kill -9."""
 
+import contextlib
 import os
 import re
 import signal
@@ -118,8 +119,12 @@ def test_sigterm_stops_it_as_ctrl_c_does(tmp_path: Path) -> None:
         portal.stop()
 
 
-def test_make_up_hands_ctrl_c_on_and_leaves_nothing(tmp_path: Path) -> None:
-    """As at a terminal: the whole foreground group gets the signal."""
+@pytest.mark.parametrize(
+    ("number", "whole_group"),
+    [(signal.SIGINT, True), (signal.SIGINT, False), (signal.SIGTERM, False), (signal.SIGKILL, False)],
+    ids=["Ctrl-C", "SIGINT to make alone", "SIGTERM to make alone", "SIGKILL to make alone"],
+)
+def test_however_make_up_is_ended_nothing_stays(tmp_path: Path, number: int, whole_group: bool) -> None:
     portal = Portal(data=tmp_path / "data", log=tmp_path / "log", environment={"BERTH_DRIVER": "process"})
     with portal.log.open("wb") as log:
         make = subprocess.Popen(
@@ -128,10 +133,11 @@ def test_make_up_hands_ctrl_c_on_and_leaves_nothing(tmp_path: Path) -> None:
         )  # fmt: skip
     try:
         wait_for(lambda: "Berth is ready" in portal.output(), seconds=60, what="make up")
-        os.killpg(make.pid, signal.SIGINT)
+        (os.killpg if whole_group else os.kill)(make.pid, number)
         make.wait(timeout=30)
+        wait_for(lambda: portal.processes() == [], seconds=15, what="every process to end")
         assert "Stopped." in portal.output()
-        assert portal.processes() == []
     finally:
-        if make.poll() is None:
-            os.killpg(make.pid, signal.SIGKILL)
+        for process, _ in [(make.pid, ""), *portal.processes()]:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(process, signal.SIGKILL)
