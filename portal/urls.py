@@ -6,6 +6,7 @@ from portal.api_errors import no_such_call
 
 urlpatterns = [
     path("", include("portal.pages.urls")),
+    path("", include("scheduling.web.urls")),
     path("", include("workspaces.web.urls")),
     path("api/v1/", include("workspaces.api.urls")),
     re_path("^api/", no_such_call),

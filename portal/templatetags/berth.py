@@ -44,3 +44,14 @@ def gib(mib: int) -> str:
 def megabytes(size: int) -> str:
     """Bytes as whole MB."""
     return f"{size // 1_000_000:,}"
+
+
+@register.filter
+def known(value: float | None, unit: str = "") -> str:
+    """A reading with its unit, or "unknown": what a card does not report is not zero."""
+    return "unknown" if value is None or value == "" else f"{value:.0f}{unit}"
+
+
+@register.filter
+def gib_or_unknown(mib: int | None) -> str:
+    return "unknown" if mib is None or mib == "" else gib(mib)

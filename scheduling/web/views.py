@@ -1,0 +1,26 @@
+"""The machines and their GPUs, for everybody who may sign in. Parse, one call, render."""
+
+from django.contrib.auth.decorators import login_required
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import render
+from django.views.decorators.http import require_GET
+
+from portal.kernel import clock
+from scheduling import selectors
+
+
+@require_GET
+@login_required
+def cluster(request: HttpRequest) -> HttpResponse:
+    return render(request, "scheduling/cluster.html", _facts())
+
+
+@require_GET
+@login_required
+def nodes_fragment(request: HttpRequest) -> HttpResponse:
+    return render(request, "scheduling/_nodes.html", _facts())
+
+
+def _facts() -> dict[str, object]:
+    now = clock.now()
+    return {"nodes": selectors.node_map(now=now), "now": now}
