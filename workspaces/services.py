@@ -144,7 +144,7 @@ def start_workspace(*, by: User, workspace: Workspace, now: datetime) -> Workspa
     _check_person(by)
     with transaction.atomic():
         # Locked, so that two clicks at once submit one job.
-        workspace = Workspace.objects.select_for_update().select_related("job", "image", "team", "volume").get(
+        workspace = Workspace.objects.select_for_update(of=("self",)).select_related("job", "image", "team", "volume").get(
             pk=workspace.pk
         )
         if workspace.deleted_at is not None:
@@ -169,7 +169,7 @@ def delete_workspace(*, by: User, workspace: Workspace, now: datetime) -> None:
     """Take a stopped workspace off the list. The home volume, which other workspaces of the team share, stays."""
     _own(by, workspace)
     with transaction.atomic():
-        workspace = Workspace.objects.select_for_update().select_related("job").get(pk=workspace.pk)
+        workspace = Workspace.objects.select_for_update(of=("self",)).select_related("job").get(pk=workspace.pk)
         if workspace.job is not None and workspace.job.state not in FINAL:
             raise StillRunning()
         workspace.deleted_at = workspace.deleted_at or now

@@ -122,6 +122,13 @@ def test_a_double_click_launches_one_workspace(alice):
     assert Workspace.objects.count() == 1
 
 
+@pytest.mark.parametrize("key", ["", "\x00", "x" * 5000, "ключ"])
+def test_a_launch_key_that_no_form_sends_guards_nothing_and_breaks_nothing(alice, key):
+    launched(alice, launch_key=key)
+    launched(alice, launch_key=key)
+    assert Workspace.objects.count() == 2
+
+
 def test_every_rendering_of_the_form_has_a_key_of_its_own(alice):
     keys = {re.search(r'name="launch_key" value="(.+?)"', alice.get(page).content.decode())[1] for page in ("/", "/", "/launch")}
     assert len(keys) == 3

@@ -13,6 +13,8 @@ FIELDS = ("team", "image", "gpus", "cpus", "memory_gib", "name")
 _WHOLE = re.compile(r"\d{1,6}", re.ASCII)
 _DECIMAL = re.compile(r"\d{1,6}([.,]\d{1,3})?", re.ASCII)
 
+_KEY = re.compile(r"[\w-]{1,64}", re.ASCII)
+
 NO_NUMBER = {
     "gpus": "The number of GPUs must be a whole number such as 1.",
     "cpus": "CPU must be a number of cores such as 2 or 0.5.",
@@ -161,7 +163,16 @@ def launch_form(typed: Mapping[str, str], choices: LaunchChoices) -> LaunchForm:
         "memory_gib": gib_text(last.memory_mib),
         "name": "",
     }
-    return LaunchForm(choices=choices, **{name: typed.get(name, known[name])[:300] for name in FIELDS})
+    form = LaunchForm(choices=choices, **{name: typed.get(name, known[name])[:300] for name in FIELDS})
+    # PostgreSQL takes no NUL in a comparison; as a replacement character it is simply unknown.
+    form.team, form.image = form.team.replace("\0", "\ufffd"), form.image.replace("\0", "\ufffd")
+    return form
+
+
+def launch_key(typed: Mapping[str, str]) -> str:
+    """The key that the form was rendered with; empty, which guards nothing, for what no form of ours sends."""
+    key = typed.get("launch_key", "")
+    return key if _KEY.fullmatch(key) else ""
 
 
 def gib_text(mib: int) -> str:

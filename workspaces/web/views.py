@@ -12,7 +12,7 @@ from django.views.decorators.http import require_GET, require_http_methods, requ
 from portal.kernel import clock
 from portal.kernel.errors import BerthError, Missing
 from workspaces import selectors, services
-from workspaces.web.launch_form import LaunchForm, launch_form
+from workspaces.web.launch_form import LaunchForm, launch_form, launch_key
 from workspaces.web.presenting import card_of, counted, edition, pace, said
 from workspaces.web.signing_in import signed_in
 
@@ -53,7 +53,7 @@ def launch(request: HttpRequest) -> HttpResponse:
             cpu_millis=ask.cpu_millis,
             memory_mib=ask.memory_mib,
             name=ask.name,
-            launch_key=request.POST.get("launch_key", ""),
+            launch_key=launch_key(request.POST),
             now=now,
         )
     except BerthError as error:
