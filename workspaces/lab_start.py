@@ -20,6 +20,9 @@ import types  # noqa: E402
 LATER = ("nbclassic", "notebook", "notebook_shim")
 LATER_SECONDS = 3
 
+# Asks each new person whether to fetch news from the web, which a workspace may not reach.
+NEWS = "@jupyterlab/apputils-extension:announcements"
+
 
 def put_off_what_nobody_waits_for():
     """Keep two things out of the start that take longer than all the rest of it together.
@@ -129,6 +132,11 @@ def server_class(token, door):
     return Server
 
 
+def ask_for_no_news(handler, page_config):
+    page_config["disabledExtensions"] = sorted({NEWS, *page_config.get("disabledExtensions", ())})
+    return page_config
+
+
 def main():
     token = os.environ.pop("BERTH_TOKEN", "")  # popped, so that kernels and terminals do not inherit it
     if not token:
@@ -159,7 +167,7 @@ def main():
         "allow_origin": "",
         "allow_origin_pat": "",
         "authorizer_class": "jupyter_server.auth.authorizer.AllowAllAuthorizer",
-        "tornado_settings": {},
+        "tornado_settings": {"page_config_hook": ask_for_no_news},
         "extra_services": [],
         "trust_xheaders": True,
         "open_browser": False,

@@ -190,6 +190,7 @@ async def test_the_page_says_who_is_in_and_asks_the_internet_for_nothing(lab: La
     assert settings["token"] == ""
     assert settings["terminalsAvailable"] is True
     assert settings["news"] == {"disabled": True}
+    assert "@jupyterlab/apputils-extension:announcements" in settings["disabledExtensions"]
     async with http.get(f"{lab.url}/lab/api/update", headers=HEADERS) as answer:
         assert (await answer.json()).get("notification") is None
 

@@ -145,6 +145,8 @@ async def main(options: argparse.Namespace) -> None:
                     only_now.push_async_callback(contained.end)
                     await contained.start(http)
                     peers.insert(2, contained)
+                for alone in peers[-2:]:
+                    only_now.push_async_callback(alone.end)
                 print_launches(await launches(http, peers, rounds=options.rounds), hub.name)
         if options.only != "launch":
             await sessions(http, hub, berth, options)

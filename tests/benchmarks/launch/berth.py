@@ -3,6 +3,7 @@
 import asyncio
 import os
 import secrets
+import shutil
 import tempfile
 from pathlib import Path
 
@@ -16,10 +17,10 @@ class Berth:
 
     def __init__(self, *, driver: str, image: str, settings: dict[str, str]) -> None:
         self.name = f"Berth, {driver} driver"
-        folder = Path(tempfile.mkdtemp(prefix="bench-berth-"))
-        folder.chmod(0o711)  # workspaces of the process driver run under another account
-        data = folder / "var"
-        self._portal = Portal(data, folder / "log", {"BERTH_DRIVER": driver, **settings})
+        self._folder = Path(tempfile.mkdtemp(prefix="bench-berth-"))
+        self._folder.chmod(0o711)  # workspaces of the process driver run under another account
+        environment = {"BERTH_DRIVER": driver, **settings}
+        self._portal = Portal(self._folder / "var", self._folder / "log", environment)
         self._image, self._headers, self._workspace = image, {}, ""
 
     async def start(self, http: Http) -> None:
@@ -58,6 +59,7 @@ class Berth:
 
     async def end(self) -> None:
         await asyncio.to_thread(self._portal.stop)
+        shutil.rmtree(self._folder, ignore_errors=True)
 
     def server_behind(self) -> Place:
         """The JupyterLab of the open workspace, past the gateway: found as root finds it, in its environment."""

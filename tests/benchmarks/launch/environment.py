@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from deploy.image.build import build
+from deploy.image.build import CannotBuild, build
 from tests.benchmarks.launch.peers import BENCH, HUB, PROXY, ROOT
 from tests.docker_engine import private_engine
 from tests.prepare import apt, missing
@@ -50,9 +50,14 @@ def engine(*, wanted: bool) -> Iterator[Engine]:
     elif os.geteuid() or "docker.io" in missing():
         yield Engine("not measured: a private engine needs root and Debian's docker.io")
     else:
-        with private_engine() as started:
-            image = build(base_url=started.url)
-            client = started.client()
-            version = client.version()["Version"]
-            client.close()
-            yield Engine(f"Engine {version}, image {image}", {"BERTH_DOCKER_HOST": started.url})
+        with contextlib.ExitStack() as running:
+            try:
+                started = running.enter_context(private_engine())
+                image = build(base_url=started.url)
+            except (AssertionError, CannotBuild) as error:
+                answer = Engine(f"not measured: {error}")
+            else:
+                client = started.client()
+                answer = Engine(f"Engine {client.version()['Version']}, {image}", {"BERTH_DOCKER_HOST": started.url})
+                client.close()
+            yield answer

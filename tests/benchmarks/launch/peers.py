@@ -3,6 +3,7 @@
 import asyncio
 import json
 import secrets
+import shutil
 import signal
 import subprocess
 import tempfile
@@ -108,7 +109,7 @@ class LabAlone:
         await self._program.end()
 
     async def end(self) -> None:
-        pass
+        shutil.rmtree(self._folder, ignore_errors=True)
 
 
 class Hub:
@@ -174,6 +175,7 @@ c.JupyterHub.load_roles = [
     async def end(self) -> None:
         if self._program is not None:
             await self._program.end()
+        shutil.rmtree(self._folder, ignore_errors=True)
 
 
 class Proxy:
@@ -195,3 +197,4 @@ class Proxy:
     async def end(self) -> None:
         if self._program is not None:
             await self._program.end()
+        shutil.rmtree(self._folder, ignore_errors=True)
