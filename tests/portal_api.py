@@ -28,8 +28,9 @@ class PortalApi:
         except urllib.error.HTTPError as error:
             return error.code, json.loads(error.read() or b"null")
 
-    def launch(self, *, image: str, gpus: int = 1, **more: Any) -> str:
-        """The new workspace's id."""
+    def launch(self, *, image: str = "", gpus: int = 1, **more: Any) -> str:
+        """The new workspace's id. Without an image, the one that the portal's driver runs here."""
+        image = image or {"process": "local-lab", "docker": "berth-lab"}[self._portal.environment["BERTH_DRIVER"]]
         asked = {"team": "default", "image": image, "gpus": gpus, "cpus": 0.5, "memory_gib": 1, **more}
         status, answer = self.call("POST", "workspaces", asked)
         assert status == 201, answer
@@ -51,3 +52,19 @@ class PortalApi:
         found = wait_for(there, seconds=seconds, what=f"{workspace} to be {' or '.join(states)}")
         assert isinstance(found, dict)
         return found
+
+    def ready(self, **changes: Any) -> dict[str, Any]:
+        """A workspace that was launched and is ready."""
+        seen = self.wait(self.launch(**changes), "ready", "failed", "stopped", seconds=90)
+        assert seen["state"] == "ready", seen
+        return seen
+
+    def jupyter(self, method: str, workspace: str, path: str) -> Any:
+        """A call to the workspace's own server, through the gateway."""
+        request = urllib.request.Request(
+            f"{self._portal.gateway_url}/w/{workspace}/{path}",
+            method=method,
+            headers={"Authorization": f"Bearer {self.token}"},
+        )
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            return json.loads(answer.read())

@@ -6,8 +6,8 @@ import pytest
 from jupyter_kernel_client import JupyterKernelClient
 
 from tests.docker_engine import PrivateEngine
+from tests.portal_api import PortalApi
 from tests.portal_process import Portal, running_portal
-from tests.program import Program
 
 
 @pytest.fixture(scope="module", params=["process", pytest.param("docker", marks=pytest.mark.docker)])
@@ -22,7 +22,7 @@ def started(request: pytest.FixtureRequest) -> Iterator[Portal]:
 
 
 def test_it_creates_a_kernel_and_executes_code(started: Portal) -> None:
-    program = Program(started)
+    program = PortalApi(started)
     workspace = program.ready()
     client = JupyterKernelClient(
         server_url=workspace["url"].rstrip("/"),
@@ -39,4 +39,4 @@ def test_it_creates_a_kernel_and_executes_code(started: Portal) -> None:
     finally:
         client.stop()
     program.call("POST", f"workspaces/{workspace['id']}/stop")
-    assert program.until(workspace["id"], "stopped")["state"] == "stopped"
+    program.wait(workspace["id"], "stopped")

@@ -7,8 +7,8 @@ import pytest
 from playwright.sync_api import BrowserContext, Page
 
 from tests.e2e.test_first_light import log_in
+from tests.portal_api import PortalApi
 from tests.portal_process import Portal, running_portal
-from tests.program import Program
 
 
 @pytest.fixture(scope="module")
@@ -19,7 +19,7 @@ def started() -> Iterator[Portal]:
 
 @pytest.fixture(scope="module")
 def workspace(started: Portal) -> dict[str, object]:
-    return Program(started).ready()
+    return PortalApi(started).ready()
 
 
 @pytest.fixture
@@ -80,7 +80,7 @@ def test_it_cannot_read_the_portals_pages(notebook_page: Page, started: Portal, 
 
 
 def test_it_cannot_send_the_portals_forms(notebook_page: Page, started: Portal, workspace: dict[str, object]) -> None:
-    program = Program(started)
+    program = PortalApi(started)
     for path in ("/launch", f"/w/{workspace['id']}/stop", "/logout"):
         notebook_page.evaluate(
             """url => fetch(url, {method: 'POST', credentials: 'include', mode: 'no-cors',

@@ -9,8 +9,8 @@ import docker
 import pytest
 
 from tests.docker_engine import PrivateEngine
+from tests.portal_api import PortalApi
 from tests.portal_process import Portal, running_portal
-from tests.program import Program
 
 #: seconds after the launch was asked for: before it is placed, while the container is made, while its server starts
 MOMENTS = [0.0, 0.15, 0.6]
@@ -37,31 +37,31 @@ def ledger(portal: Portal) -> tuple[int, int]:
 
 @pytest.mark.parametrize("moment", MOMENTS)
 def test_a_launch_survives_kill_9_and_leaves_nothing_behind(started: Portal, moment: float) -> None:
-    program = Program(started)
+    program = PortalApi(started)
     workspace = program.launch()
     time.sleep(moment)
     started.kill()
     started.start()
-    seen = program.until(workspace["id"], "ready", "failed", "stopped")
+    seen = program.wait(workspace, "ready", "failed", "stopped")
     assert seen["state"] == "ready" or seen["reason"]
     assert bool(running(started)) == (seen["state"] == "ready")
     program.call("POST", f"workspaces/{workspace['id']}/stop")
-    program.until(workspace["id"], "stopped", "failed")
+    program.wait(workspace, "stopped", "failed")
     assert ledger(started) == (0, 0)
     assert running(started) == []
 
 
 def test_a_running_workspace_is_adopted_with_its_kernels(started: Portal) -> None:
-    program = Program(started)
-    workspace = program.ready()
+    program = PortalApi(started)
+    workspace = program.ready()["id"]
     kernel = program.jupyter("POST", workspace, "api/kernels")["id"]
     started.kill()
     started.start()
-    seen = program.until(workspace["id"], "ready", "failed", "stopped")
+    seen = program.wait(workspace, "ready", "failed", "stopped")
     assert seen["state"] == "ready", seen
     assert [one["id"] for one in program.jupyter("GET", workspace, "api/kernels")] == [kernel]
     program.call("POST", f"workspaces/{workspace['id']}/stop")
-    program.until(workspace["id"], "stopped")
+    program.wait(workspace, "stopped")
     assert running(started) == []
 
 
