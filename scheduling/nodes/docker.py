@@ -1,4 +1,4 @@
-"""The real driver: a Docker Engine on this machine. DESIGN section 5 says what a container may do; `engine/` does it."""
+"""The real driver: a Docker Engine on this machine. `engine/options.py` says what a container may and may not do."""
 
 import contextlib
 import logging
@@ -15,6 +15,7 @@ from scheduling.nodes.driver import (
     DriverError,
     Inventory,
     LaunchRefused,
+    NodeUnreachable,
     NotYetGone,
     Observation,
     Phase,
@@ -30,6 +31,7 @@ from scheduling.nodes.engine.images import Abandoned, Attempt, Images
 from scheduling.nodes.engine.names import ALLOCATION, PORT, SITE, Names, is_plain
 from scheduling.nodes.engine.network import Networks
 from scheduling.nodes.engine.options import bind, create_options
+from scheduling.nodes.engine.starting import refuse_if_it_cannot_run
 from scheduling.nodes.engine.turns import Turns
 from scheduling.nodes.gpus import GpuSource
 from scheduling.nodes.volumes import Volumes
@@ -60,6 +62,7 @@ class DockerDriver:
         self._lock = threading.Lock()
         self._endings: dict[str, Observation] = {}  # container id -> what was read of it once: it cannot change
         self._network_checked_at: float | None = None
+        self._closed = False
 
     # -- what the node is ---------------------------------------------------------------------------------------------
 
@@ -129,13 +132,16 @@ class DockerDriver:
             source = self._volumes.ensure(mount, uid=spec.uid, gid=spec.gid)
             mounts.append(bind(source, mount.target, read_only=mount.read_only))
         api = self._engine.api
-        options = create_options(api, spec, names=self._names, network=network, mounts=mounts, info=api.info())
+        info = api.info() if any(not device.simulated for device in spec.devices) else {}
+        options = create_options(api, spec, names=self._names, network=network, mounts=mounts, info=info)
         with refusing("create-refused", "the container"):
             api.create_container(**options)
 
     def _start(self, spec: ContainerSpec) -> None:
+        container = self._names.container(spec.allocation)
         try:
-            self._engine.api.start(self._names.container(spec.allocation))
+            self._engine.api.start(container)
+            refuse_if_it_cannot_run(self._engine, container, allocation=spec.allocation)
         except APIError as error:
             raise_if_passing(error)
             program = spec.command[0] if spec.command else ""
@@ -177,8 +183,9 @@ class DockerDriver:
         with self._lock:
             under_way = {allocation: attempts[0] for allocation, attempts in self._attempts.items()}
         with self._engine.answering():
-            self._keep_network()
             seen = {container["Labels"][ALLOCATION]: self._observation(container) for container in self._mine()}
+            if seen:
+                self._keep_network()
         for allocation, attempt in under_way.items():
             if allocation not in seen:
                 phase = Phase.STARTING if attempt.progress is None else Phase.PULLING
@@ -230,7 +237,7 @@ class DockerDriver:
     def _keep_network(self) -> None:
         """Look after the firewall while containers run. A failure is said, not raised: the next launch is refused."""
         checked = self._network_checked_at
-        if checked is None or clock.monotonic() - checked < _CHECK_NETWORK_EVERY_S:
+        if checked is not None and clock.monotonic() - checked < _CHECK_NETWORK_EVERY_S:
             return
         self._network_checked_at = clock.monotonic()
         if gone := self._firewall.missing():
@@ -252,6 +259,8 @@ class DockerDriver:
     def _attempt(self, allocation: str) -> Iterator[Attempt]:
         attempt = Attempt()
         with self._lock:
+            if self._closed:  # the wall may be coming down
+                raise NodeUnreachable("closing", "The node is going down and starts nothing more.")
             self._attempts.setdefault(allocation, []).append(attempt)
         try:
             yield attempt
@@ -263,16 +272,18 @@ class DockerDriver:
 
     def close(self) -> None:
         """Leave the engine. With no container left, its networks and firewall rules go too: the host is as it was."""
-        with contextlib.suppress(DriverError):
-            with self._engine.answering():
-                if self._network_checked_at is not None and not self._mine():
-                    self._networks.sweep()
-                    self._firewall.remove()
+        with self._lock:
+            self._closed = True
+            launching = bool(self._attempts)
+        with contextlib.suppress(DriverError), self._engine.answering():
+            if not launching and not self._mine():
+                self._networks.sweep()
+                self._firewall.remove()
         self._engine.close()
 
 
 def _refuse_odd_names(spec: ContainerSpec) -> None:
-    """Names end up in container, network and folder names; what a portal sends is plain, so this is a bug's last stop."""
+    """They end up in container, network and folder names. What a portal sends is plain: this is a bug's last stop."""
     for what, name in (("an allocation", spec.allocation), ("a team", spec.team)):
         if not is_plain(name):
             raise LaunchRefused("odd-name", f"{name!r} cannot be the name of {what}.")

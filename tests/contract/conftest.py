@@ -6,6 +6,7 @@ from functools import partial
 
 import pytest
 
+from tests.contract.docker_kit import docker_kit
 from tests.contract.kit import Kit
 from tests.contract.process_kit import process_kit
 from tests.contract.simulated_kit import simulated_kit
@@ -17,8 +18,9 @@ KITS: dict[str, Callable[[], AbstractContextManager[Kit]]] = {
 }
 
 
-@pytest.fixture(params=KITS)
+@pytest.fixture(params=[*KITS, pytest.param("docker", marks=pytest.mark.docker)])
 def kit(request: pytest.FixtureRequest) -> Iterator[Kit]:
     """One driver with a place of its own, emptied afterwards."""
-    with KITS[request.param]() as made:
+    make = KITS.get(request.param) or partial(docker_kit, request.getfixturevalue("engine"))
+    with make() as made:
         yield made

@@ -16,7 +16,9 @@ CARDS = ("GPU-3d1e4f2a-0000-4000-8000-000000000001", "MIG-3d1e4f2a-0000-4000-800
 def test_it_runs_as_the_given_user_and_group_whatever_the_image_says(docker_node: DockerNode):
     make_tiny_image(docker_node.client, "rooted:latest", user="root")
     docker_node.run("a1", image="rooted:latest", uid=20007, gid=20050, mounts=())
-    assert docker_node.inside("a1", "id -u; id -g; id -G; id -un; echo $HOME $USER; awk -F: '$3==20007' /etc/passwd") == (
+    assert docker_node.inside(
+        "a1", "id -u; id -g; id -G; id -un; echo $HOME $USER; awk -F: '$3==20007' /etc/passwd"
+    ) == (
         0,
         "20007\n20050\n20050\nalice\n/home/alice alice\nalice:x:20007:20050:alice:/home/alice:/bin/sh\n",
     )
@@ -24,7 +26,10 @@ def test_it_runs_as_the_given_user_and_group_whatever_the_image_says(docker_node
 
 def test_the_home_is_the_volume_with_the_right_owner_and_nothing_else_of_the_host_is_there(docker_node: DockerNode):
     docker_node.run("a1", uid=20007, gid=20050)
-    assert docker_node.inside("a1", "cd; pwd; touch mine; stat -c '%u %g %a' .") == (0, "/home/alice\n20007 20050 700\n")
+    assert docker_node.inside("a1", "cd; pwd; touch mine; stat -c '%u %g %a' .") == (
+        0,
+        "/home/alice\n20007 20050 700\n",
+    )
     assert (docker_node.data / "volumes/home-alice/mine").stat().st_uid == 20007
     binds = {mount["Destination"]: mount["RW"] for mount in docker_node.inspect("a1")["Mounts"]}
     assert binds == {"/home/alice": True, "/etc/passwd": False, "/etc/group": False}

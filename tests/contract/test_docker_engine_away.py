@@ -121,7 +121,9 @@ def test_a_portal_killed_in_the_middle_of_a_launch_leaves_what_the_next_one_can_
     node: DockerNode, mortal: PrivateEngine, moment: float
 ):
     argv = [sys.executable, "-c", LAUNCHER, mortal.url, str(node.data), node.site, "tiny:latest"]
-    process = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env={**os.environ, "PYTHONPATH": "."})
+    process = subprocess.Popen(
+        argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env={**os.environ, "PYTHONPATH": "."}
+    )
     assert process.stdout is not None
     assert process.stdout.readline() == b"launching\n"
     threading.Event().wait(moment)

@@ -23,7 +23,9 @@ def registry() -> Iterator[Registry]:
         yield started
 
 
-def test_a_missing_image_is_pulled_and_its_bytes_are_counted_up_to_the_last(docker_node: DockerNode, registry: Registry):
+def test_a_missing_image_is_pulled_and_its_bytes_are_counted_up_to_the_last(
+    docker_node: DockerNode, registry: Registry
+):
     told: list[tuple[int, int]] = []
     spec = docker_node.spec("a1", image=registry.name)
     docker_node.driver.launch(spec, progress=lambda done, total: told.append((done, total)))
@@ -103,7 +105,9 @@ def test_what_is_no_name_of_an_image_is_refused(docker_node: DockerNode, name: s
 
 def test_the_images_own_command_runs_when_none_is_given(docker_node: DockerNode):
     docker_node.run("a1", image=TINY, command=())
-    wait_for(lambda: list(docker_node.driver.logs("a1", tail=1)) == [b"tiny\n"], seconds=10, what="the image's own word")
+    wait_for(
+        lambda: list(docker_node.driver.logs("a1", tail=1)) == [b"tiny\n"], seconds=10, what="the image's own word"
+    )
 
 
 def launch(node: DockerNode, image: str, refusals: list[LaunchRefused]) -> None:

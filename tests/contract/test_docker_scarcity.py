@@ -90,6 +90,8 @@ def test_a_network_without_a_free_address_refuses_the_next_container(poor_node: 
 def test_ended_containers_hold_no_address(poor_node: DockerNode):
     for number in range(5):
         poor_node.run(f"a{number}", "exit 0", mounts=())
-    wait_for(lambda: all(seen.phase == Phase.EXITED for seen in poor_node.driver.observe()), seconds=20, what="all ends")
+    wait_for(
+        lambda: all(seen.phase == Phase.EXITED for seen in poor_node.driver.observe()), seconds=20, what="all ends"
+    )
     poor_node.run("a5", mounts=())
     assert poor_node.address("a5")

@@ -62,7 +62,9 @@ def host_port() -> Iterator[int]:
 def test_the_host_dials_the_container(docker_node: DockerNode, world: World):
     for egress in ("none", "open"):
         docker_node.run(egress, SERVE, egress=egress)
-        wait_for(lambda e=egress: from_host(docker_node.address(e), 8888), seconds=10, what="an answer from the container")
+        wait_for(
+            lambda e=egress: from_host(docker_node.address(e), 8888), seconds=10, what="an answer from the container"
+        )
 
 
 @pytest.mark.parametrize("egress", ["none", "open"])
@@ -131,8 +133,7 @@ def test_rules_that_somebody_flushed_are_put_up_again_by_the_next_look(docker_no
         run(f"{tool} -t mangle -F BERTH-{docker_node.driver._names.tag}-in")
     assert docker_node.driver._firewall.missing() is not None
     assert reaches(docker_node, "a1", gateway(docker_node, "a1"), host_port), "the wall is what keeps the host closed"
-    docker_node.driver._network_checked_at = -1000.0
-    docker_node.driver.observe()
+    docker_node.restarted().observe()
     unreachable(docker_node, "a1", [(gateway(docker_node, "a1"), host_port)])
 
 

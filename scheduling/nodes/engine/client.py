@@ -30,7 +30,7 @@ _PATIENCE_S = 20
 
 
 class Engine:
-    """Hands out the SDK's low-level client, connecting on first use, so that an engine that is away now may come later."""
+    """Hands out the SDK's low-level client; it connects on first use, so that an engine away now may come later."""
 
     def __init__(self, base_url: str | None) -> None:
         self.url = engine_url(base_url)
@@ -43,7 +43,9 @@ class Engine:
         with self._lock:
             if self._client is None:
                 # "auto": Engine 29 refuses the old API versions, 20.10 knows no newer one.
-                self._client = docker.APIClient(base_url=self.url, version="auto", timeout=_PATIENCE_S, max_pool_size=32)
+                self._client = docker.APIClient(
+                    base_url=self.url, version="auto", timeout=_PATIENCE_S, max_pool_size=32
+                )
             return self._client
 
     def close(self) -> None:

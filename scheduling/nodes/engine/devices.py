@@ -41,7 +41,7 @@ def visible_env(devices: Sequence[Device], info: dict[str, Any]) -> dict[str, st
 
 
 def cdi_devices(info: dict[str, Any]) -> frozenset[str]:
-    """Fully qualified names that the engine can resolve now: its own list (Engine 28+), else its specification files."""
+    """Full names of what the engine can resolve now: its own list (Engine 28+), else its specification files."""
     folders = info.get("CDISpecDirs") or ()
     if discovered := info.get("DiscoveredDevices"):
         return frozenset(entry.get("ID", "") for entry in discovered if entry.get("Source") == "cdi")
@@ -53,7 +53,7 @@ def cdi_devices(info: dict[str, Any]) -> frozenset[str]:
 
 
 def _names_in(path: Path) -> set[str]:
-    """Device names of one CDI file. nvidia-ctk writes flat YAML; only "kind:" and "name:" lines matter, so no parser."""
+    """Device names of one CDI file. nvidia-ctk writes flat YAML of which only "kind:" and "name:" matter: no parser."""
     try:
         text = path.read_text()
     except OSError:

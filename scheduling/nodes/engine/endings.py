@@ -14,7 +14,8 @@ _DENIED = re.compile(
     re.IGNORECASE,
 )
 _PATH = re.compile(r"(?<![\w/])(/(?!proc|sys|dev)[\w.+@-]+(?:/[\w.+@-]+)*)")
-#: what the container's init says when it cannot start the main process
+#: how the container's init begins to say that it cannot start the main process
+FATAL = b"[FATAL tini"
 _NO_PROGRAM = re.compile(r"^\[FATAL tini.*\] exec (?P<program>.+) failed: No such file or directory$", re.MULTILINE)
 
 

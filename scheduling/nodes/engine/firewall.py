@@ -1,9 +1,9 @@
 """The wall between workspaces and their host: own iptables chains that nothing else writes.
 
 A container on any bridge, internal or not, reaches every service of its host unless a rule forbids it. The rules match
-by the interface prefix of this site's bridges, so a bridge is behind the wall before it exists. They sit in the `mangle`
-table: an ACCEPT that Docker, ufw or firewalld puts in front in `filter` cannot overrule a drop there, and the restart of
-another Docker Engine, which empties Docker's own isolation chains, leaves them alone.
+by the interface prefix of this site's bridges, so a bridge is behind the wall before it exists. They sit in the
+`mangle` table: an ACCEPT that Docker, ufw or firewalld puts in front in `filter` cannot overrule a drop there, and the
+restart of another Docker Engine, which empties Docker's own isolation chains, leaves them alone.
 """
 
 import hashlib
@@ -67,7 +67,7 @@ class Firewall:
                     _restore(tool, lines)
 
     def _wanted(self) -> dict[str, dict[str, list[str]]]:
-        """tool -> chain -> rules. The first rule's comment carries a digest, so that a changed wish is seen as missing."""
+        """tool -> chain -> rules. The hooks' comment carries their digest: a changed wish is seen as missing."""
         ours, open_ones = f"{self._names.bridges}+", f"{self._names.open_bridges}+"
         bridges = sorted(self._planned | {path.name for path in _NET.glob(f"{self._names.bridges}*")})
         established = "-m conntrack --ctstate ESTABLISHED -j RETURN"
@@ -109,7 +109,7 @@ class Firewall:
         )
 
     def _install(self, tool: str, chains: dict[str, list[str]]) -> None:
-        """Rewrite the chains and their hooks in one atomic restore: at no moment is a running container without them."""
+        """Rewrite the chains and their hooks in one atomic restore: no running container is ever without them."""
         listing = _run([tool, "-w", "-t", "mangle", "-S"]).splitlines()
         lines = [f":{chain} - [0:0]" for chain in chains]
         for chain, rules in chains.items():
@@ -124,7 +124,7 @@ def _jumps_to(line: str, chains: list[str]) -> bool:
 
 
 def _uplinks() -> list[str]:
-    """Interfaces with a default route: the way to the internet. All others lead to bridges, tunnels, management nets."""
+    """Interfaces with a default route lead to the internet, all others to bridges, tunnels and management networks."""
     rows = [line.split() for line in _ROUTES.read_text().splitlines()[1:]]
     return sorted({row[0] for row in rows if row[1] == "00000000" and row[7] == "00000000"})
 

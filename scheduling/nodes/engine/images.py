@@ -143,7 +143,7 @@ class Images:
 
 
 def _name_and_tag(image: str) -> tuple[str, str]:
-    """'host:5000/a/b:1' -> ('host:5000/a/b', '1'); a digest stays with the name; no tag means latest, never all tags."""
+    """'host:5000/a/b:1' -> ('host:5000/a/b', '1'). No tag means latest: to the engine it would mean all of them."""
     if "@" in image:
         name, _, digest = image.partition("@")
         return name, digest

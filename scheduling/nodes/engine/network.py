@@ -12,7 +12,7 @@ from scheduling.nodes.engine.names import EGRESS, SITE, TEAM, Names
 
 
 class Networks:
-    """Makes and finds the site's Docker networks. A bridge stays when its last container goes: the next one is quicker."""
+    """Makes and finds the site's Docker networks. A bridge outlives its last container: the next one starts sooner."""
 
     def __init__(self, engine: Engine, names: Names, firewall: Firewall) -> None:
         self._engine = engine
@@ -38,7 +38,7 @@ class Networks:
         return name
 
     def sweep(self) -> None:
-        """Remove the site's networks that no container uses, so that their address ranges can be given to other teams."""
+        """Remove the site's networks that no container uses, so that other teams can get their address ranges."""
         with self._lock:
             self._sweep()
 
