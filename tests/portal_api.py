@@ -60,11 +60,23 @@ class PortalApi:
         return seen
 
     def jupyter(self, method: str, workspace: str, path: str) -> Any:
-        """A call to the workspace's own server, through the gateway."""
+        """A call to the workspace's own server, through the gateway; again while a portal that was just started has yet
+        to find it."""
         request = urllib.request.Request(
             f"{self._portal.gateway_url}/w/{workspace}/{path}",
             method=method,
             headers={"Authorization": f"Bearer {self.token}"},
         )
-        with urllib.request.urlopen(request, timeout=30) as answer:
-            return json.loads(answer.read())
+
+        def answered() -> list[Any]:
+            try:
+                with urllib.request.urlopen(request, timeout=30) as answer:
+                    return [json.loads(answer.read())]
+            except urllib.error.HTTPError as error:
+                if error.code not in (404, 502, 503):
+                    raise
+                return []
+
+        found = wait_for(answered, seconds=15, what=f"{path} to answer")
+        assert isinstance(found, list)
+        return found[0]

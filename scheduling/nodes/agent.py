@@ -7,7 +7,7 @@ what should run and removes what should not. `diff` is pure.
 import logging
 import threading
 from collections.abc import Callable, Mapping, Sequence, Set
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 from portal.kernel import clock
@@ -61,7 +61,7 @@ class Memory:
     launches: dict[str, Launch] = field(default_factory=dict)
     refused: dict[str, tuple[str, str]] = field(default_factory=dict)
     ready: dict[str, tuple[str, int]] = field(default_factory=dict)
-    probing: set[str] = field(default_factory=set)
+    probing: dict[str, ContainerSpec] = field(default_factory=dict)
     stopping: set[str] = field(default_factory=set)
 
 
@@ -123,7 +123,7 @@ def describe(
 
 
 class Agent:
-    """One thread that loops, and a few that launch, probe and stop. All driver calls happen in these threads."""
+    """One thread that loops, one that probes, and a few that launch and stop. Driver calls happen in these alone."""
 
     def __init__(
         self,
@@ -143,6 +143,7 @@ class Agent:
         self._seen: dict[str, Observation] = {}
         self._desired = Desired(version=0)
         self._wake = threading.Event()
+        self._to_probe = threading.Event()
         self._stopped = threading.Event()
         self._pool = ThreadPoolExecutor(max_workers=workers, thread_name_prefix="agent")
         self._thread: threading.Thread | None = None
@@ -155,6 +156,7 @@ class Agent:
     def start(self) -> None:
         self._thread = threading.Thread(target=self._run, name="agent", daemon=True)
         self._thread.start()
+        threading.Thread(target=self._guard, args=(self._probe_all,), name="agent-probe", daemon=True).start()
 
     def wake(self) -> None:
         """Something may have changed: do a round now."""
@@ -164,6 +166,7 @@ class Agent:
         """End the loop. Containers stay as they are; whoever wants them gone changes the desired state first."""
         self._stopped.set()
         self._wake.set()
+        self._to_probe.set()
         if self._thread is not None:
             self._thread.join(timeout=10)
         self._pool.shutdown(wait=False, cancel_futures=True)
@@ -285,8 +288,8 @@ class Agent:
             self._memory.launches[spec.allocation] = Launch(away_since=earlier.away_since if earlier else None)
             self._pool.submit(self._guard, self._launch, spec)
         for spec in actions.probe:
-            self._memory.probing.add(spec.allocation)
-            self._pool.submit(self._guard, self._watch_until_ready, spec)
+            self._memory.probing[spec.allocation] = spec
+            self._to_probe.set()
         for allocation, grace_s in actions.stop:
             self._memory.stopping.add(allocation)
             self._pool.submit(self._guard, self._stop_one, allocation, grace_s)
@@ -333,23 +336,38 @@ class Agent:
         if refusal is not None:
             log.warning("launch of %s refused: %s", key, refusal[1])
 
-    def _watch_until_ready(self, spec: ContainerSpec) -> None:
-        """Probe in short steps until it answers, or until the container is not running any more."""
-        key = spec.allocation
-        try:
+    def _probe_all(self) -> None:
+        """Ask every container that is starting whether it answers yet, in short steps. The questions have a pool of
+        their own, so that servers which hang hold up no launch and no stop."""
+        with ThreadPoolExecutor(max_workers=8, thread_name_prefix="agent-probe") as pool:
+            asking: dict[str, Future[None]] = {}
             while not self._stopped.is_set():
                 with self._lock:
-                    here = self._seen.get(key)
-                if here is None or here.phase is not Phase.STARTING or here.address is None:
-                    return
-                if self._probe(here.address, spec.probe_path):
-                    with self._lock:
-                        self._memory.ready[key] = here.address
-                    return
-                self._stopped.wait(PROBE_INTERVAL_S)
-        finally:
-            with self._lock:
-                self._memory.probing.discard(key)
+                    waiting = {k: spec for k, spec in self._memory.probing.items() if self._may_become_ready(k)}
+                    self._memory.probing = waiting
+                asking = {key: answer for key, answer in asking.items() if not answer.done()}
+                for key in waiting.keys() - asking.keys():
+                    asking[key] = pool.submit(self._ask, waiting[key])
+                if waiting:
+                    self._stopped.wait(PROBE_INTERVAL_S)
+                else:
+                    self._to_probe.wait(timeout=5)
+                    self._to_probe.clear()
+
+    def _ask(self, spec: ContainerSpec) -> None:
+        key = spec.allocation
+        with self._lock:
+            address = self._seen[key].address if self._may_become_ready(key) else None
+        if address is None or not self._probe(address, spec.probe_path):
+            return
+        with self._lock:
+            self._memory.ready[key] = address
+            self._memory.probing.pop(key, None)
+        self._wake.set()
+
+    def _may_become_ready(self, key: str) -> bool:
+        here = self._seen.get(key)
+        return here is not None and here.phase is Phase.STARTING and key not in self._memory.stopping
 
     def _stop_one(self, allocation: str, grace_s: int) -> None:
         try:

@@ -45,7 +45,7 @@ def test_a_launch_survives_kill_9_and_leaves_nothing_behind(started: Portal, mom
     seen = program.wait(workspace, "ready", "failed", "stopped")
     assert seen["state"] == "ready" or seen["reason"]
     assert bool(running(started)) == (seen["state"] == "ready")
-    program.call("POST", f"workspaces/{workspace['id']}/stop")
+    program.call("POST", f"workspaces/{workspace}/stop")
     program.wait(workspace, "stopped", "failed")
     assert ledger(started) == (0, 0)
     assert running(started) == []
@@ -60,7 +60,7 @@ def test_a_running_workspace_is_adopted_with_its_kernels(started: Portal) -> Non
     seen = program.wait(workspace, "ready", "failed", "stopped")
     assert seen["state"] == "ready", seen
     assert [one["id"] for one in program.jupyter("GET", workspace, "api/kernels")] == [kernel]
-    program.call("POST", f"workspaces/{workspace['id']}/stop")
+    program.call("POST", f"workspaces/{workspace}/stop")
     program.wait(workspace, "stopped")
     assert running(started) == []
 

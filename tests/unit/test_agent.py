@@ -1,8 +1,12 @@
 """What the agent does about the difference between what should be and what is; `diff` and `describe` are pure."""
 
-from scheduling.nodes.agent import Launch, Memory, describe, diff
-from scheduling.nodes.driver import ContainerSpec, Observation, Phase
-from scheduling.nodes.exchange import DesiredPart
+import threading
+
+from scheduling.nodes.agent import Agent, Launch, Memory, describe, diff
+from scheduling.nodes.driver import ContainerSpec, Inventory, Observation, Phase
+from scheduling.nodes.exchange import Desired, DesiredPart, Report
+from scheduling.nodes.simulated import Faults, SimulatedDriver
+from tests.services import wait_for
 
 ADDRESS = ("10.0.0.2", 8888)
 
@@ -82,3 +86,28 @@ def test_a_launch_that_waits_for_the_engine_is_tried_again():
 def test_pulling_is_reported_with_its_progress():
     memory = Memory(launches={"1": Launch(progress=(10, 40))})
     assert [(o.phase, o.progress) for o in describe([part()], {}, memory)] == [(Phase.PULLING, (10, 40))]
+
+
+def test_servers_that_never_answer_hold_up_no_stop():
+    """More of them than the agent has threads: all are stopped as soon as they are not wanted."""
+    machine = Inventory(cpu_millis=64_000, memory_mib=64_000, driver="simulated", boot_id="b")
+    driver = SimulatedDriver(inventory=machine, faults=Faults(never_ready=True), serve=True)
+    keys = [str(number) for number in range(1, 31)]
+    wanted = [Desired(version=1, parts=tuple(part(key) for key in keys))]
+    gone = threading.Event()
+
+    def exchange(report: Report) -> Desired:
+        if report.held_version == 2 and len([o for o in report.observations if o.phase is Phase.GONE]) == len(keys):
+            gone.set()
+        return wanted[0]
+
+    agent = Agent(node="n", driver=driver, exchange=exchange)
+    agent.start()
+    try:
+        wait_for(lambda: len(driver.observe()) == len(keys), seconds=20, what="all to be launched")
+        wanted[0] = Desired(version=2, parts=tuple(part(key, run=False) for key in keys))
+        agent.wake()
+        assert gone.wait(20)
+        assert list(driver.observe()) == []
+    finally:
+        agent.stop()
