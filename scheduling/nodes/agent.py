@@ -1,14 +1,13 @@
 """Makes one machine match its desired state: observe, exchange, diff, act, and again.
 
 Everything it knows it can lose: after a restart it observes what the driver shows, fetches the desired state, adopts
-what should run and removes what should not. `diff` is pure.
+what should run and removes what should not. What to do is decided in reconcile.py, which is pure.
 """
 
 import logging
 import threading
-from collections.abc import Callable, Mapping, Sequence, Set
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
 
 from portal.kernel import clock
 from scheduling.nodes.driver import (
@@ -23,8 +22,9 @@ from scheduling.nodes.driver import (
     Phase,
     Sample,
 )
-from scheduling.nodes.exchange import Desired, DesiredPart, Exchange, Report
+from scheduling.nodes.exchange import Desired, Exchange, Report
 from scheduling.nodes.probe import answers
+from scheduling.nodes.reconcile import Actions, Launch, Memory, describe, diff
 
 log = logging.getLogger("berth.agent")
 
@@ -33,93 +33,6 @@ PROBE_INTERVAL_S = 0.025
 INVENTORY_INTERVAL_S = 60.0
 SAMPLE_INTERVAL_S = 5.0
 ENGINE_PATIENCE_S = 20.0      # how long a launch is retried while the engine is away
-ORPHAN_GRACE_S = 5
-
-
-@dataclass(frozen=True, slots=True)
-class Actions:
-    """What one round has to do, by allocation id."""
-
-    launch: tuple[ContainerSpec, ...] = ()
-    probe: tuple[ContainerSpec, ...] = ()
-    stop: tuple[tuple[str, int], ...] = ()       # (allocation, grace in seconds)
-
-
-@dataclass(slots=True)
-class Launch:
-    """A launch under way, or one that failed for lack of an engine and will be tried again."""
-
-    under_way: bool = True
-    progress: tuple[int, int] | None = None
-    away_since: float | None = None
-
-
-@dataclass(slots=True)
-class Memory:
-    """What the agent remembers between rounds. All of it may be lost at any moment without harm."""
-
-    launches: dict[str, Launch] = field(default_factory=dict)
-    refused: dict[str, tuple[str, str]] = field(default_factory=dict)
-    ready: dict[str, tuple[str, int]] = field(default_factory=dict)
-    probing: dict[str, ContainerSpec] = field(default_factory=dict)
-    stopping: set[str] = field(default_factory=set)
-
-
-def diff(parts: Sequence[DesiredPart], seen: Mapping[str, Observation], memory: Memory) -> Actions:
-    """What to do so that the machine matches. Never launches what was launched before: if it is absent, it vanished."""
-    launch, probe, stop = [], [], []
-    for part in parts:
-        key = part.spec.allocation
-        if not part.run:
-            there = key in seen or key in memory.launches
-            if there and key not in memory.stopping:
-                stop.append((key, part.spec.grace_s))
-            continue
-        here = seen.get(key)
-        under_way = key in memory.launches and memory.launches[key].under_way
-        if here is None:
-            if not part.launched and not under_way and key not in memory.refused and key not in memory.stopping:
-                launch.append(part.spec)
-        elif here.phase is Phase.STARTING and here.address and part.spec.port:
-            if key not in memory.ready and key not in memory.probing:
-                probe.append(part.spec)
-    wanted = {part.spec.allocation for part in parts}
-    stop += [(key, ORPHAN_GRACE_S) for key in seen if key not in wanted and key not in memory.stopping]
-    return Actions(launch=tuple(launch), probe=tuple(probe), stop=tuple(stop))
-
-
-def describe(
-    parts: Sequence[DesiredPart], seen: Mapping[str, Observation], memory: Memory, busy: Set[str] = frozenset()
-) -> list[Observation]:
-    """One observation for each desired container that there is anything to say of.
-
-    busy: allocations that were being launched or stopped when `seen` was taken. Their absence from it proves nothing: a
-    container may have come to be a moment later.
-    """
-    said = []
-    for part in parts:
-        key = part.spec.allocation
-        here, launch = seen.get(key), memory.launches.get(key)
-        if not part.run:
-            if here is None and launch is None and key not in memory.stopping and key not in busy:
-                said.append(Observation(key, Phase.GONE))
-        elif key in memory.refused and here is None:
-            code, message = memory.refused[key]
-            said.append(Observation(key, Phase.REFUSED, code=code, message=message))
-        elif here is not None and here.phase is Phase.STARTING and (key in memory.ready or not part.spec.port):
-            said.append(
-                Observation(key, Phase.READY, address=here.address, image_digest=here.image_digest)
-            )
-        elif here is not None:
-            said.append(here)
-        elif launch is not None:
-            if launch.progress is not None:
-                said.append(Observation(key, Phase.PULLING, progress=launch.progress))
-        elif part.launched and key not in memory.stopping and key not in busy:
-            said.append(
-                Observation(key, Phase.GONE, code="vanished", message="Its container was removed from outside Berth.")
-            )
-    return said
 
 
 class Agent:

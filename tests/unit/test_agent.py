@@ -2,9 +2,10 @@
 
 import threading
 
-from scheduling.nodes.agent import Agent, Launch, Memory, describe, diff
+from scheduling.nodes.agent import Agent
 from scheduling.nodes.driver import ContainerSpec, Inventory, Observation, Phase
 from scheduling.nodes.exchange import Desired, DesiredPart, Report
+from scheduling.nodes.reconcile import Launch, Memory, describe, diff
 from scheduling.nodes.simulated import Faults, SimulatedDriver
 from tests.services import wait_for
 
