@@ -34,7 +34,7 @@ def build(port: int, *, backend: int, cookie: str, token: str) -> Gateway:
     async def load() -> Table:
         return fixed_table(cookie=cookie, token=token)
 
-    async def redeem(ticket: str, workspace: str) -> str | None:
+    async def redeem(ticket: str, workspace: str) -> tuple[str, int] | None:
         return None
 
     lookup: Callable[[str], tuple[str, int] | None] = {"a1": ("127.0.0.1", backend)}.get

@@ -13,9 +13,10 @@ from typing import Any
 
 import uvloop
 
-from scheduling.nodes.forward import DirectForwarder
+from scheduling.nodes.forward import DirectForwarder, Forwarder
 from tests.services import wait_for
 from workspaces.gateway.app import Gateway
+from workspaces.gateway.enter import Redeem
 from workspaces.gateway.routes import Events, Rights, Table
 from workspaces.gateway.server import gateway_server
 
@@ -193,15 +194,16 @@ class Reply:
 def running_gateway(
     *,
     load: Callable[[], Awaitable[Table]],
-    redeem: Callable[[str, str], Awaitable[str | None]] | None = None,
+    redeem: Redeem | None = None,
     targets: dict[str, tuple[str, int]],
     every_s: float = 5.0,
     events: Events | None = None,
     portal: str = PORTAL,
+    forwarder: Forwarder | None = None,
 ) -> Iterator[Running]:
     """Serve a gateway on a free port until the block ends."""
 
-    async def no_ticket(ticket: str, workspace: str) -> str | None:
+    async def no_ticket(ticket: str, workspace: str) -> tuple[str, int] | None:
         return None
 
     sock = socket.socket()
@@ -209,7 +211,7 @@ def running_gateway(
     port = sock.getsockname()[1]
     gateway = Gateway(
         rights=Rights(load=load, every_s=every_s, events=events),
-        forwarder=DirectForwarder(targets.get),
+        forwarder=forwarder or DirectForwarder(targets.get),
         redeem=redeem or no_ticket,
         portal_origin=portal,
         domain="localhost",

@@ -1,5 +1,6 @@
 """What a workspace's server sees of a request, and a client of its answer, byte by byte."""
 
+import asyncio
 import socket
 import threading
 import time
@@ -9,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from scheduling.nodes.forward import NotReachable
 from tests.integration.gateway_process import fixed_table
 from tests.integration.gateway_world import SERVER_TOKEN, Behind, Reply, Running, ok, running_gateway, server_behind
 from tests.services import free_port, wait_for
@@ -65,6 +67,11 @@ class TestWhatTheServerSees:
         gate.ask("/w/one/api", headers=BEARER)
         assert behind.seen[-1].all(b"authorization") == [b"token " + SERVER_TOKEN.encode()]
         assert TOKEN.encode() not in repr(behind.seen[-1]).encode()
+
+    def test_an_api_token_in_the_address_stays_here(self, gate: Running, behind: Behind) -> None:
+        for asked, seen in (("/x?token=berth_abc", "/x"), ("/x?a=1&token=berth_abc&b=%2F", "/x?a=1&b=%2F")):
+            assert gate.ask("/w/one" + asked, headers=BEARER).status == 200
+            assert behind.seen[-1].line == f"GET {seen} HTTP/1.1".encode()
 
     def test_cookies_of_the_portal_and_the_gateway_are_stripped_and_others_stay(
         self, gate: Running, behind: Behind
@@ -360,3 +367,35 @@ class TestSlowClients:
 
         behind.says[b"/think"] = think
         assert gate.ask("/w/one/think", headers=BEARER).body == b"thought"
+
+
+class DialOnly:
+    """A forwarder as in a cluster: it hands out streams, never an address."""
+
+    def __init__(self, port: int) -> None:
+        self.port, self.dials = port, 0
+
+    def address(self, *, node: str, allocation: str) -> tuple[str, int] | None:
+        return None
+
+    async def dial(self, *, node: str, allocation: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        self.dials += 1
+        if allocation != "a1":
+            raise NotReachable(allocation)
+        return await asyncio.open_connection("127.0.0.1", self.port)
+
+
+def test_streams_that_a_forwarder_dials_serve_as_well(behind: Behind) -> None:
+    forwarder = DialOnly(behind.port)
+
+    async def load() -> Table:
+        return fixed_table(cookie=COOKIE, token=TOKEN)
+
+    behind.says[b"/big"] = ok(b"x" * 5_000_000)
+    with running_gateway(load=load, targets={}, forwarder=forwarder) as gate:
+        for _ in range(5):
+            assert len(gate.ask("/w/one/big", headers=BEARER).body) == 5_000_000
+        body = b"y" * 3_000_000
+        assert gate.ask("/w/one/up", method="PUT", headers=BEARER, body=body).status == 200
+        assert behind.seen[-1].body == body
+    assert forwarder.dials == 1

@@ -16,14 +16,13 @@ from django.contrib.sessions.backends.db import SessionStore
 from django.http import HttpRequest
 
 from portal.kernel import clock
-from scheduling.nodes.forward import DirectForwarder
 from tenants.models import ApiToken, User
 from tenants.tokens import create_token
 from tests.integration.gateway_world import PORTAL, SERVER_TOKEN, Behind, Reply, Running, running_gateway, server_behind
 from tests.people import People, make_people
 from tests.services import wait_for
 from workspaces.gateway.loading import Database, load_table
-from workspaces.gateway.routes import Rights, Table
+from workspaces.gateway.routes import Key, Rights, Table
 from workspaces.gateway.tickets import LIFETIME, mint, redeem
 from workspaces.models import GatewayGrant, Image, Ticket, Volume, Workspace
 
@@ -161,7 +160,7 @@ class TestTickets:
         gateways = [Database(open_routes=list) for _ in range(8)]
         barrier = threading.Barrier(8)
 
-        def race(database: Database) -> str | None:
+        def race(database: Database) -> tuple[str, int] | None:
             barrier.wait()
             return asyncio.run(database.redeem(ticket, "one"))
 
@@ -407,6 +406,27 @@ class TestTheTable:
             assert world.visit("one", cookie).status == 200
         assert len(world.loads) == before
 
+    def test_a_fresh_cookie_is_good_before_the_next_load_and_after_one_that_is_under_way(self, world: World) -> None:
+        gate, alice = threading.Event(), Key(user=1, workspace="one")
+
+        async def load() -> Table:
+            await asyncio.to_thread(gate.wait)
+            return Table()
+
+        async def story() -> None:
+            rights = Rights(load=load, spacing_s=0)
+            under_way = asyncio.create_task(rights.refresh())
+            await asyncio.sleep(0.05)
+            rights.learn("cookie:new", alice)
+            assert rights.table.knows("cookie:new")
+            gate.set()
+            await under_way
+            assert rights.table.knows("cookie:new")
+            await rights.refresh()
+            assert not rights.table.knows("cookie:new"), "a load that began later knows better"
+
+        asyncio.run(story())
+
     def test_strangers_with_made_up_keys_cause_few_loads(self, world: World) -> None:
         world.workspace(world.people.alice, "one")
         before, began = len(world.loads), clock.monotonic()
@@ -453,7 +473,3 @@ class TestTheTable:
                 assert not rights.fresh
 
         asyncio.run(story())
-
-
-def test_it_dials_only_what_the_forwarder_knows() -> None:
-    assert DirectForwarder({}.get).address(node="here", allocation="made-up") is None

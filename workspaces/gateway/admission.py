@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass
 from hashlib import sha256
 
-from workspaces.gateway.heads import Head, split_cookies
+from workspaces.gateway.heads import Head, split_cookies, without_token
 from workspaces.gateway.origins import WORKSPACE_ID, Origins
 from workspaces.gateway.routes import Route, Table, cookie_key, token_key
 
@@ -45,6 +45,7 @@ def admit(
         raise Refused(405, "The gateway does not serve this method.")
     if not head.get(b"host") or b"host" in head.twice or not target.startswith(b"/"):
         raise Refused(400, "The request must name one host and a path.")
+    target = without_token(target)
     workspace = origins.workspace_in(head.get(b"host"))
     if workspace is not None:
         return _admit_browser(

@@ -102,7 +102,8 @@ class Gateway:
         except asyncio.CancelledError:
             doorway.abort()  # the client has gone, its right has ended, or the gateway stops
         finally:
-            doorway.serving = None
+            if doorway.serving is asyncio.current_task():
+                doorway.serving = None
 
     async def admit(self, *, head: Head, method: bytes, target: bytes, socket: bool = False) -> Admitted:
         """Answer from memory; look once into the database for what may be younger than the table. Raises Refused."""

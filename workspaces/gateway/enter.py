@@ -2,13 +2,14 @@
 
 import re
 from collections.abc import Awaitable, Callable
+from hashlib import sha256
 from urllib.parse import parse_qs
 
 from workspaces.gateway.admission import Refused
 from workspaces.gateway.answers import QUIET
 from workspaces.gateway.heads import GATE_COOKIES, Head, Header
 from workspaces.gateway.origins import Origins
-from workspaces.gateway.routes import Rights
+from workspaces.gateway.routes import Key, Rights, cookie_key
 
 ENTER = b"/.berth/enter"
 _DEFAULT_NEXT = "/lab"
@@ -16,8 +17,8 @@ _DEFAULT_NEXT = "/lab"
 _LOCAL = re.compile(r"/(?![/\\])[^\\\x00-\x20\x7f]*\Z")
 
 
-Redeem = Callable[[str, str], Awaitable[str | None]]
-"""(ticket, workspace id) -> the cookie's value, or None for a ticket that is not good (any more)."""
+Redeem = Callable[[str, str], Awaitable[tuple[str, int] | None]]
+"""(ticket, workspace id) -> the cookie's value and whose it is, or None for a ticket that is not good (any more)."""
 
 
 async def enter(
@@ -31,13 +32,15 @@ async def enter(
         raise Refused(405, "A ticket is shown with GET.")  # and not burnt by a HEAD of some link checker
     asked = parse_qs(target.partition(b"?")[2].decode("latin-1"), keep_blank_values=True)
     onward = local_path(asked.get("next", [""])[0])
-    cookie = await redeem(asked.get("ticket", [""])[0], workspace)
-    if cookie is None:
+    won = await redeem(asked.get("ticket", [""])[0], workspace)
+    if won is None:
         raise Refused(
             401,
             "This way in has been used or is too old. Open the workspace from the portal again.",
             workspace=workspace,
         )
+    cookie, user = won
+    rights.learn(cookie_key(sha256(cookie.encode()).hexdigest()), Key(user=user, workspace=workspace))
     return (
         303,
         [

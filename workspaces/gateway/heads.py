@@ -47,6 +47,7 @@ GATE_COOKIES = (b"berth_gate", b"__Host-berth_gate")
 OUR_COOKIES = frozenset(
     [*GATE_COOKIES, *(prefix + name for name in _PORTAL_COOKIES for prefix in (b"", b"__Host-", b"__Secure-"))]
 )
+_OUR_TOKEN = b"token=berth_"
 _OURS_LOWER = frozenset(name.lower() for name in OUR_COOKIES)
 
 #: about the whole host or its siblings, so not a workspace's to say
@@ -99,6 +100,16 @@ def split_cookies(header: bytes) -> tuple[list[bytes], bytes]:
         elif name.lower() not in _OURS_LOWER and (name or value):
             others.append(part.strip())
     return values, b"; ".join(others)
+
+
+def without_token(target: bytes) -> bytes:
+    """The target without a person's API token, which Jupyter clients also write into the address: it must not reach a
+    container, nor its log. Everything else stays as it is, byte for byte."""
+    if _OUR_TOKEN not in target:
+        return target
+    path, _, query = target.partition(b"?")
+    kept = [part for part in query.split(b"&") if not part.startswith(_OUR_TOKEN)]
+    return path + b"?" + b"&".join(kept) if kept else path
 
 
 def request_head(

@@ -67,7 +67,7 @@ class Database:
     async def table(self) -> Table:
         return await self._run(lambda: load_table(open_routes=self._open_routes, now=clock.now()))
 
-    async def redeem(self, ticket: str, workspace_id: str) -> str | None:
+    async def redeem(self, ticket: str, workspace_id: str) -> tuple[str, int] | None:
         return await self._run(partial(tickets.redeem, ticket=ticket, workspace_id=workspace_id, now=clock.now()))
 
     async def _run(self, call: Callable[[], Result]) -> Result:

@@ -8,7 +8,7 @@ load on the database.
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any
 
@@ -82,6 +82,10 @@ class Table:
         return route is not None and route.allocation == allocation
 
 
+def _with_keys(table: Table, more: Mapping[str, Key]) -> Table:
+    return replace(table, keys={**table.keys, **more}) if more else table
+
+
 Load = Callable[[], Awaitable[Table]]
 Events = Callable[[], AsyncIterator[Mapping[str, Any]]]
 
@@ -103,6 +107,7 @@ class Rights:
         self._loading = asyncio.Lock()
         self._started_at = -spacing_s * 1000
         self._loaded_at: float | None = None
+        self._learnt: dict[str, tuple[float, Key]] = {}
 
     @property
     def fresh(self) -> bool:
@@ -131,10 +136,17 @@ class Rights:
             # An edge: whatever the database throws, the last good table goes on serving until it is too old.
             log.exception("The gateway could not load its rights; it goes on with those it has.")
             return
-        self.table = table
+        # A load that began before a key was made does not know it, and must not take it away again.
+        self._learnt = {name: (at, key) for name, (at, key) in self._learnt.items() if at >= self._started_at}
+        self.table = _with_keys(table, {name: key for name, (_, key) in self._learnt.items()})
         self._loaded_at = self._started_at
         for listener in self._listeners:
-            listener(table)
+            listener(self.table)
+
+    def learn(self, name: str, key: Key) -> None:
+        """A key that this gateway has just made itself: good at once, without a load."""
+        self._learnt[name] = (clock.monotonic(), key)
+        self.table = _with_keys(self.table, {name: key})
 
     async def keep_fresh(self) -> None:
         """Run for as long as the gateway does."""

@@ -30,8 +30,8 @@ def mint(*, workspace: Workspace, user: User, session_key: str, now: datetime) -
     return secret
 
 
-def redeem(*, ticket: str, workspace_id: str, now: datetime) -> str | None:
-    """Exchange a ticket for the value of a new cookie, or None if it is not good (any more).
+def redeem(*, ticket: str, workspace_id: str, now: datetime) -> tuple[str, int] | None:
+    """Exchange a ticket for the value of a new cookie and the id of its person, or None if it is not good (any more).
 
     The guarded update has one winner whoever else tries at the same moment; a ticket for another workspace is left
     alone. What could have changed since it was minted is asked again: the session, the person, the right to enter.
@@ -52,7 +52,7 @@ def redeem(*, ticket: str, workspace_id: str, now: datetime) -> str | None:
             sha256=digest(cookie), workspace=row.workspace, user=row.user, session_key=row.session_key, created_at=now
         )
     _forget(now)
-    return cookie
+    return cookie, row.user_id
 
 
 def _forget(now: datetime) -> None:
