@@ -21,8 +21,8 @@ from scheduling.core.policy import Policy
 from scheduling.models import Allocation, Node
 from scheduling.nodes import gpus
 from scheduling.nodes.agent import Agent
-from scheduling.nodes.engine.answers import engine_answers
 from scheduling.nodes.driver import Driver
+from scheduling.nodes.engine.answers import engine_answers
 from scheduling.nodes.exchange import Desired, InProcessExchange, Report
 from scheduling.nodes.forward import DirectForwarder
 from tenants.models import User
@@ -129,8 +129,8 @@ def _reached_by_address_notice() -> str:
     if loopback or settings.BERTH_WORKSPACE_DOMAIN != "localhost":
         return ""
     return (
-        "BERTH_WORKSPACE_DOMAIN is not set, so workspaces have no host names of their own and one person alone may "
-        "launch them. Set it to a domain whose sub-domains lead here."
+        "BERTH_WORKSPACE_DOMAIN is not set, so workspaces have no host names of their own. Set it to a domain whose "
+        "sub-domains lead here."
     )
 
 
@@ -224,5 +224,5 @@ def _driver_kind(base_url: str | None) -> str:
             f"and stop them, then change to {wanted}."
         )
     if wanted == "docker" and not before and (why := engine_answers(base_url)):
-        raise CannotStart(f"BERTH_DRIVER is docker, but {why} Start the engine, or set BERTH_DRIVER to auto or process.")
+        raise CannotStart(f"BERTH_DRIVER is docker, but {why} Start the engine, or set it to auto or process.")
     return wanted

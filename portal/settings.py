@@ -1,9 +1,10 @@
-"""Every setting, one screen per topic. BERTH_* variables are described in docs/settings.md; unknown ones stop the start."""
+"""Every setting, one screen per topic. docs/settings.md describes the BERTH_* ones; unknown names stop the start."""
 
 import os
 import secrets
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 from portal.kernel.env import env_bool, env_duration, env_int, env_path, env_secret, env_str, refuse_unknown
 
@@ -54,10 +55,11 @@ def _kept_secret(name: str) -> str:
 
 SECRET_KEY = env_secret("BERTH_SECRET_KEY") or _kept_secret("secret_key")
 
-# -- database and broker: SQLite and memory unless told otherwise -------------------------------------------------------
+# -- database and broker: SQLite and memory unless told otherwise -----------------------------------------------------
 BERTH_DATABASE_URL = env_secret("BERTH_DATABASE_URL")
 BERTH_REDIS_URL = env_secret("BERTH_REDIS_URL")
 
+DATABASES: dict[str, dict[str, Any]]
 if BERTH_DATABASE_URL:
     from psycopg.conninfo import conninfo_to_dict
 
@@ -175,7 +177,7 @@ USE_TZ = True
 TIME_ZONE = "UTC"
 LANGUAGE_CODE = "en"
 
-# -- who may talk to us -------------------------------------------------------------------------------------------------
+# -- who may talk to us -----------------------------------------------------------------------------------------------
 # Only the names that the portal is served under; a workspace's host name is never one of them.
 _portal_host = BERTH_PORTAL_URL.split("://", 1)[1].rsplit(":", 1)[0] if "://" in BERTH_PORTAL_URL else "localhost"
 ALLOWED_HOSTS = sorted({_portal_host, "localhost", "127.0.0.1", "[::1]"})

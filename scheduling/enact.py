@@ -1,8 +1,9 @@
-"""Write a Plan: one short transaction, guarded row by row. What changed since the snapshot is left for the next cycle."""
+"""Write a Plan: one short transaction, guarded row by row. What changed meanwhile is left for the next cycle."""
 
 import logging
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 
 from django.db import transaction
 from django.db.models import F
@@ -42,7 +43,8 @@ def enact(plan: Plan, *, now: datetime) -> Outcome:
     placed = stopped = outdated = 0
     touched: set[int] = set()
     with transaction.atomic():
-        for decision in (*plan.stops, *plan.places):
+        decisions: tuple[Stop | Place, ...] = (*plan.stops, *plan.places)
+        for decision in decisions:
             try:
                 with transaction.atomic():
                     if isinstance(decision, Place):
@@ -65,7 +67,8 @@ def wake_on_commit(nodes: set[int]) -> None:
         return
     Node.objects.filter(pk__in=nodes).update(desired_version=F("desired_version") + 1)
     names = list(Node.objects.filter(pk__in=nodes).values_list("name", flat=True))
-    transaction.on_commit(lambda: [wired().wake_node(name) for name in names])
+    for name in names:
+        transaction.on_commit(partial(wired().wake_node, name))
 
 
 def _job(decision: Place | Stop) -> Job:

@@ -1,4 +1,4 @@
-"""A node as its agent describes it: rows for the machine, its GPUs and their slots, and the latest reading of each GPU."""
+"""A node as its agent describes it: rows for the machine, its GPUs and slots, and the latest reading of each GPU."""
 
 from collections.abc import Sequence
 from dataclasses import asdict

@@ -1,4 +1,4 @@
-"""What a node's report changes. Safe to repeat, to lose and to get late: each part says what *is*, not what happened."""
+"""What a node's report changes. Safe to repeat, lose and get late: each part says what *is*, not what happened."""
 
 import logging
 from collections.abc import Sequence

@@ -77,13 +77,16 @@ def _asks() -> tuple[Ask, ...]:
     )
 
 
+def _latest_news(jobs: list[Job]) -> dict[int, datetime]:
+    """When the node last had something new to say of each job."""
+    leads = Allocation.objects.filter(job__in=jobs, released_at__isnull=True, lead=True, phase_at__isnull=False)
+    pairs = leads.order_by("phase_at").values_list("job_id", "phase_at")
+    return {job: at for job, at in pairs if at is not None}
+
+
 def _runs(now: datetime) -> tuple[Run, ...]:
     jobs = list(Job.objects.filter(state__in=_TIMED).order_by("id"))
-    news = dict(
-        Allocation.objects.filter(job__in=jobs, released_at__isnull=True, lead=True, phase_at__isnull=False)
-        .order_by("phase_at")
-        .values_list("job_id", "phase_at")
-    )
+    news = _latest_news(jobs)
     runs = []
     for job in jobs:
         in_state = int((now - job.since_at).total_seconds())

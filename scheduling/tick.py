@@ -20,7 +20,7 @@ class Cycle:
     led: bool
     waiting: int = 0
     seconds: float = 0.0
-    outcome: Outcome = Outcome()
+    outcome: Outcome | None = None
 
 
 def tick() -> Cycle:

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from datetime import datetime
 
+from django.db.models import QuerySet
+
 from portal.kernel.errors import Missing
 from scheduling.core.lifecycle import FINAL, EndReason, JobState
 from scheduling.selectors import JobDetail, NodeView, drivers_in_use, job_details, node_map, serving_parts
@@ -79,7 +81,7 @@ def workspace_view(viewer: User, workspace_id: str, *, now: datetime) -> Workspa
     return _views([workspace_of(viewer, workspace_id)], now)[0]
 
 
-def _rows():  # type: ignore[no-untyped-def]
+def _rows() -> QuerySet[Workspace]:
     return Workspace.objects.filter(deleted_at__isnull=True).select_related("team", "image", "volume", "job__owner")
 
 
@@ -232,10 +234,17 @@ def launch_choices(viewer: User, *, now: datetime) -> LaunchChoices:
     )
 
 
+def why_only_one() -> str:
+    """Why a portal admits one person alone; the sentence goes on after a colon."""
+    return wired().notice or (
+        "they run as plain processes, which nothing keeps apart. With a Docker Engine on this machine everybody can."
+    )
+
+
 def _notice(viewer: User, nodes: list[NodeView]) -> str:
     only = wired().only_person()
     if only and viewer.username != only:
-        return f"Workspaces run without isolation here, so only '{only}' may launch them. Docker on this machine changes that."
+        return f"Only '{only}' may launch workspaces here: {why_only_one()}"
     troubles = [f"{node.name}: {node.trouble}" for node in nodes if node.trouble]
     return " ".join([wired().notice, *troubles]).strip()
 

@@ -13,13 +13,14 @@ from tenants.models import Team, User
 from tenants.permissions import may_submit, may_use_workspace
 from workspaces.gateway.tickets import mint
 from workspaces.models import Image, Volume, Workspace
-from workspaces.selectors import NoSuchWorkspace, drivers_here
+from workspaces.selectors import NoSuchWorkspace, drivers_here, why_only_one
 from workspaces.wiring import wired
 
 SERVER_PORT = 8888
 PROBE_PATH = "/api"
 MOST_WORKSPACES = 20
 NAME_LENGTH = 60
+_TURNS_THE_LINE = "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
 
 
 class NoSuchTeam(Rejected):
@@ -65,8 +66,7 @@ class TooManyWorkspaces(Rejected):
 
 
 class OnlyOnePerson(Rejected):
-    """Workspaces run without isolation here (process driver), so only '{person}' may launch them. With Docker on this
-    machine everybody can."""
+    """Only '{person}' may launch workspaces here: {why}"""
 
 
 class StillStopping(Conflict):
@@ -144,9 +144,8 @@ def start_workspace(*, by: User, workspace: Workspace, now: datetime) -> Workspa
     _check_person(by)
     with transaction.atomic():
         # Locked, so that two clicks at once submit one job.
-        workspace = Workspace.objects.select_for_update(of=("self",)).select_related("job", "image", "team", "volume").get(
-            pk=workspace.pk
-        )
+        locked = Workspace.objects.select_for_update(of=("self",))
+        workspace = locked.select_related("job", "image", "team", "volume").get(pk=workspace.pk)
         if workspace.deleted_at is not None:
             raise NoSuchWorkspace()
         if workspace.job is not None and workspace.job.state not in FINAL:
@@ -207,7 +206,7 @@ def _image(slug: str) -> Image:
 def _check_person(by: User) -> None:
     only = wired().only_person()
     if only and by.username != only:
-        raise OnlyOnePerson(person=only)
+        raise OnlyOnePerson(person=only, why=why_only_one())
 
 
 def _check_size(*, gpus: int, cpu_millis: int, memory_mib: int) -> None:
@@ -223,7 +222,7 @@ def _check_size(*, gpus: int, cpu_millis: int, memory_mib: int) -> None:
 def _clean_name(name: str) -> str:
     name = unicodedata.normalize("NFC", name).strip()
     # Cc: control characters; Cs: lone surrogates; bidirectional overrides would let a name rewrite the line around it.
-    odd = any(unicodedata.category(c) in ("Cc", "Cs") or c in "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069" for c in name)
+    odd = any(unicodedata.category(letter) in ("Cc", "Cs") or letter in _TURNS_THE_LINE for letter in name)
     if len(name) > NAME_LENGTH or odd:
         raise BadName()
     return name

@@ -1,4 +1,4 @@
-"""Four families of errors. The family decides the HTTP status, the subclass is a fact, its docstring the sentence shown.
+"""Four families of errors. The family decides the HTTP status; a subclass is a fact, its docstring the sentence shown.
 
 An error is defined beside the function that raises it:
 

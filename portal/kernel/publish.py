@@ -29,7 +29,7 @@ def group(topic: str, id: object) -> str:
 
 
 def publish(topic: str, id: object, **small: Any) -> None:
-    """Send `{"type": "berth.changed", "topic", "id", **small}` to everybody subscribed, once the transaction commits."""
+    """Send `{"type": "berth.changed", "topic", "id", **small}` to all who subscribed, once the transaction commits."""
     message = {"type": "berth.changed", "topic": topic, "id": str(id), **small}
     transaction.on_commit(lambda: _send(group(topic, id), message))
 

@@ -1,5 +1,7 @@
 """Anything that wants resources, and the history of what became of it."""
 
+from collections.abc import Iterable
+
 from django.conf import settings  # AUTH_USER_MODEL only
 from django.db import models
 from django.db.models import Q
@@ -7,8 +9,8 @@ from django.db.models import Q
 from scheduling.core.lifecycle import FINAL, EndReason, JobEvent, JobState
 
 
-def _choices(enum: type) -> list[tuple[str, str]]:
-    return [(str(value), str(value)) for value in enum]  # type: ignore[var-annotated]
+def _choices(values: Iterable[str]) -> list[tuple[str, str]]:
+    return [(str(value), str(value)) for value in values]
 
 
 class Job(models.Model):

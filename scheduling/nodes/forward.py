@@ -1,7 +1,7 @@
 """The data path from a gateway to a container: the gateway asks for a stream, the node's agent dials.
 
-In one process the dial is direct. The cluster's forwarder keeps idle TLS connections out to each gateway behind the same
-protocol, so the gateway never learns the difference.
+In one process the dial is direct. The cluster's forwarder keeps idle TLS connections out to each gateway behind the
+same protocol, so the gateway never learns the difference.
 """
 
 import asyncio

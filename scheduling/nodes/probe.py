@@ -6,7 +6,7 @@ TIMEOUT_S = 2.0
 
 
 def answers(address: tuple[str, int], path: str) -> bool:
-    """One HTTP/1.0 GET; any status below 500 means that it serves. Refused, reset or silent connections mean not yet."""
+    """One HTTP/1.0 GET; any status below 500 means that it serves. Refused, reset or silent ones mean not yet."""
     request = f"GET {path} HTTP/1.0\r\nHost: {address[0]}\r\nConnection: close\r\n\r\n".encode()
     try:
         with socket.create_connection(address, timeout=TIMEOUT_S) as connection:

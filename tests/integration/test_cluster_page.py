@@ -3,10 +3,10 @@
 import pytest
 from django.test import Client
 
+from portal.kernel import clock
 from scheduling.nodes.driver import GpuInfo, Inventory, Sample
 from scheduling.nodes.exchange import Report
 from scheduling.observed import exchange
-from portal.kernel import clock
 from tests.hand_node import node
 
 __all__ = ["node"]

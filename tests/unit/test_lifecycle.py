@@ -2,8 +2,18 @@
 
 import pytest
 
-from scheduling.core.lifecycle import FINAL, HOLDING, REASONS, TABLE, EndReason, IllegalMove, JobEvent, JobState
-from scheduling.core.lifecycle import final_state, next_state
+from scheduling.core.lifecycle import (
+    FINAL,
+    HOLDING,
+    REASONS,
+    TABLE,
+    EndReason,
+    IllegalMove,
+    JobEvent,
+    JobState,
+    final_state,
+    next_state,
+)
 
 S, E, R = JobState, JobEvent, EndReason
 

@@ -24,7 +24,7 @@ class LaunchInput(serializers.Serializer[dict[str, Any]]):
         unknown = sorted(set(data) - set(self.fields)) if isinstance(data, dict) else []
         if unknown:
             raise serializers.ValidationError({unknown[0]: f"There is no such field; known: {', '.join(self.fields)}."})
-        return super().to_internal_value(data)  # type: ignore[no-any-return]
+        return super().to_internal_value(data)
 
 
 def workspace_out(view: WorkspaceView) -> dict[str, Any]:

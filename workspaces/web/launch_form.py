@@ -163,7 +163,8 @@ def launch_form(typed: Mapping[str, str], choices: LaunchChoices) -> LaunchForm:
         "memory_gib": gib_text(last.memory_mib),
         "name": "",
     }
-    form = LaunchForm(choices=choices, **{name: typed.get(name, known[name])[:300] for name in FIELDS})
+    said = {name: typed.get(name, known[name])[:300] for name in FIELDS}
+    form = LaunchForm(choices=choices, **said)  # type: ignore[arg-type]
     # PostgreSQL takes no NUL in a comparison; as a replacement character it is simply unknown.
     form.team, form.image = form.team.replace("\0", "\ufffd"), form.image.replace("\0", "\ufffd")
     return form
