@@ -78,7 +78,7 @@ document.addEventListener("htmx:before:swap", (event) => {
 });
 
 document.addEventListener("htmx:finally:request", (event) => {
-  if (!event.detail.ctx.request.action.startsWith(shown().getAttribute("hx-get"))) return;
+  if (!region || event.detail.ctx.sourceElement !== shown()) return;
   fetching = false;
   announce();
   subscribe();
@@ -136,6 +136,7 @@ function connect() {
   });
   socket.addEventListener("close", (event) => {
     socket = null;
+    delete document.documentElement.dataset.socket;
     if (event.code === 4401) refresh();      // logged out: the fragment's answer leads to the log-in page
     else if (event.code !== 4400) retryLater();
   });
@@ -150,6 +151,7 @@ function subscribe() {
   const { topics } = shown().dataset;
   if (!live() || topics === subscribed) return;
   subscribed = topics;
+  document.documentElement.dataset.socket = "open";   // for whoever debugs a page, or tests one
   socket.send(JSON.stringify({ subscribe: topics.split(" ") }));
 }
 

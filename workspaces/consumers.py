@@ -69,11 +69,11 @@ class LiveConsumer(AsyncJsonWebsocketConsumer):
     """
 
     async def connect(self) -> None:
-        self.joined: dict[str, str] = {}    # topic as the browser names it -> group
+        self.joined: dict[str, str] = {}  # topic as the browser names it -> group
         self.user = await get_user(self.scope)
         self.session_key = self.scope["session"].session_key
         self.checked_at = clock.monotonic()
-        await self.accept()                  # a code is only seen by a browser whose socket was open
+        await self.accept()  # a code is only seen by a browser whose socket was open
         if not self.user.is_authenticated:
             await self.close(LOGGED_OUT)
             return

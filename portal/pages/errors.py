@@ -60,7 +60,7 @@ def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:
     return _page(
         request,
         headline="This page was out of date",
-        sentence="It was opened before your last log-in, so nothing was changed. Open it again and repeat what you did.",
+        sentence="It was opened before your last log-in, so nothing was changed. Open it again, then repeat it.",
         status=403,
     )
 

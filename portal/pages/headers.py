@@ -41,7 +41,9 @@ class SecurityHeaders:
     def __call__(self, request: HttpRequest) -> HttpResponse:
         response = self.get_response(request)
         policy = content_security_policy(
-            host=_host(request), secure=request.is_secure(), workspaces=wired().browser_origin("*").replace("w-*.", "*.")
+            host=_host(request),
+            secure=request.is_secure(),
+            workspaces=wired().browser_origin("*").replace("w-*.", "*."),
         )
         for name, value in (
             ("Content-Security-Policy", policy),

@@ -1,7 +1,7 @@
 """Slows down guessing: a few failures for one name from one address, more for one address, then a pause.
 
-Counted in the cache, which all processes share where there is more than one. An attempt is counted before the password is
-looked at, so that a burst of parallel guesses gains nothing; a success takes its own count back.
+Counted in the cache, which all processes share where there is more than one. An attempt is counted before the password
+is looked at, so that a burst of parallel guesses gains nothing; a success takes its own count back.
 """
 
 import hashlib

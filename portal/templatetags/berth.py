@@ -25,7 +25,7 @@ def took(seconds: float | None) -> str:
     """A finished step's time: tenths below ten seconds, since that is where starts differ."""
     if seconds is None:
         return ""
-    return f"{max(0.0, seconds):.1f} s" if seconds < 9.95 else duration(seconds)
+    return f"{max(0.0, seconds):.1f} s" if seconds < 9.95 else duration(round(seconds))
 
 
 @register.filter

@@ -66,7 +66,9 @@ def test_a_log_in_leads_back_to_where_one_was_going(world):
     assert (answer.status_code, answer["Location"]) == (302, "/w/abc")
 
 
-@pytest.mark.parametrize("target", ["https://evil.example/", "//evil.example", "/\\evil.example", "javascript:alert(1)", "/login"])
+@pytest.mark.parametrize(
+    "target", ["https://evil.example/", "//evil.example", "/\\evil.example", "javascript:alert(1)", "/login"]
+)
 def test_a_log_in_never_leads_elsewhere(world, target):
     answer = browser().post("/login", {"username": "alice", "password": PASSWORD, "next": target})
     assert answer["Location"] == "/"
@@ -130,7 +132,10 @@ def test_a_launch_key_that_no_form_sends_guards_nothing_and_breaks_nothing(alice
 
 
 def test_every_rendering_of_the_form_has_a_key_of_its_own(alice):
-    keys = {re.search(r'name="launch_key" value="(.+?)"', alice.get(page).content.decode())[1] for page in ("/", "/", "/launch")}
+    keys = {
+        re.search(r'name="launch_key" value="(.+?)"', alice.get(page).content.decode())[1]
+        for page in ("/", "/", "/launch")
+    }
     assert len(keys) == 3
 
 
@@ -225,7 +230,9 @@ def test_a_failure_names_step_reason_fix_and_log_and_offers_a_retry(alice, node)
     path = f"/w/{launched(alice).pk}"
     node.tick()
     node.say(Phase.STARTING, address=("127.0.0.1", 1))
-    node.say(Phase.EXITED, exit_code=137, code="oom-killed", message="It ran out of memory.", log_tail="<b>MemoryError</b>")
+    node.say(
+        Phase.EXITED, exit_code=137, code="oom-killed", message="It ran out of memory.", log_tail="<b>MemoryError</b>"
+    )
     node.say(Phase.GONE)
     page = alice.get(path)
     assert "JupyterLab did not start It ran out of memory. What to do: Start it with more memory." in words(page)
@@ -284,7 +291,7 @@ def test_a_fragment_answers_304_until_something_changes(alice, node):
     for fragment in (f"{path}/_status", "/_workspaces"):
         etag = alice.get(fragment)["ETag"]
         assert alice.get(fragment, headers={"If-None-Match": etag}).status_code == 304
-        assert f'data-edition={etag}' in alice.get(fragment).content.decode()
+        assert f"data-edition={etag}" in alice.get(fragment).content.decode()
     etag = alice.get(f"{path}/_status")["ETag"]
     node.tick()
     assert alice.get(f"{path}/_status", headers={"If-None-Match": etag}).status_code == 200
@@ -319,7 +326,9 @@ def test_pages_carry_a_strict_policy_and_hold_nothing_inline(alice, node):
         assert "unsafe" not in policy
         assert (answer["X-Content-Type-Options"], answer["Cross-Origin-Opener-Policy"]) == ("nosniff", "same-origin")
         html = answer.content.decode()
-        assert not re.search(r"<script(?![^>]*\bsrc=)|<style|\sstyle=|\son\w+=|javascript:|https?://(?!localhost)", html)
+        assert not re.search(
+            r"<script(?![^>]*\bsrc=)|<style|\sstyle=|\son\w+=|javascript:|https?://(?!localhost)", html
+        )
 
 
 @pytest.mark.parametrize("site", ["cross-site", "same-site", "none", "nonsense"])

@@ -9,8 +9,15 @@ from workspaces.web.launch_form import NO_NUMBER, Ask, launch_form
 
 CHOICES = LaunchChoices(
     teams=("red",),
-    images=(ImageChoice("lab", "Lab", "JupyterLab", True, "", True), ImageChoice("old", "Old", "", False, "Gone.", False)),
-    gpu_options=(GpuOption(0, "No GPU", 1, True, ""), GpuOption(1, "1 GPU", 0, True, ""), GpuOption(2, "2 GPUs", 0, False, "No.")),
+    images=(
+        ImageChoice("lab", "Lab", "JupyterLab", True, "", True),
+        ImageChoice("old", "Old", "", False, "Gone.", False),
+    ),
+    gpu_options=(
+        GpuOption(0, "No GPU", 1, True, ""),
+        GpuOption(1, "1 GPU", 0, True, ""),
+        GpuOption(2, "2 GPUs", 0, False, "No."),
+    ),
     max_cpu_millis=4000,
     max_memory_mib=16 * 1024 - 1,
     last=LastChoice("red", "lab", 1, 1500, 2048),
@@ -61,7 +68,9 @@ def test_the_largest_size_shown_is_one_that_can_be_had():
 
 
 def test_without_a_team_or_an_image_it_says_why_nothing_can_be_launched():
-    nothing = {name: getattr(CHOICES, name) for name in ("images", "gpu_options", "last", "max_cpu_millis", "max_memory_mib")}
+    nothing = {
+        name: getattr(CHOICES, name) for name in ("images", "gpu_options", "last", "max_cpu_millis", "max_memory_mib")
+    }
     teamless = launch_form({}, SimpleNamespace(teams=(), **nothing))
     assert not teamless.possible
     assert "no team" in teamless.why_not

@@ -16,7 +16,9 @@ def test_durations(seconds, text):
     assert duration(seconds) == text
 
 
-@pytest.mark.parametrize(("seconds", "text"), [(0.04, "0.0 s"), (9.94, "9.9 s"), (9.96, "9 s"), (12, "12 s"), (None, "")])
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0.04, "0.0 s"), (9.94, "9.9 s"), (9.96, "10 s"), (12, "12 s"), (None, "")]
+)
 def test_finished_steps_show_tenths_while_they_are_short(seconds, text):
     assert took(seconds) == text
 

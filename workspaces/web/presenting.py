@@ -1,4 +1,4 @@
-"""A workspace in words and shapes: what each state is called, what it looks like, and the one thing to do about it. Pure."""
+"""A workspace in words and shapes: what each state is called, how it looks, the one thing to do about it. Pure."""
 
 import hashlib
 from collections import Counter
@@ -16,9 +16,9 @@ class Look:
 
     word: str
     icon: str
-    tone: str        # good work wait bad off
-    verb: str        # the one main verb: open cancel start retry, or none
-    say: str         # what a screen reader hears when it begins
+    tone: str  # good work wait bad off
+    verb: str  # the one main verb: open cancel start retry, or none
+    say: str  # what a screen reader hears when it begins
 
 
 LOOKS = {
@@ -78,10 +78,10 @@ class Card:
     workspace: WorkspaceView
     look: Look
     gpus: tuple[Gpus, ...]
-    left: float | None           # seconds until its time limit
-    waited: float | None         # seconds in the present step, while it moves
+    left: float | None  # seconds until its time limit
+    waited: float | None  # seconds in the present step, while it moves
     steps: tuple[StepRow, ...]
-    total: float | None          # seconds from submit to ready
+    total: float | None  # seconds from submit to ready
 
     @property
     def moving(self) -> bool:
