@@ -67,13 +67,16 @@ def test_its_python_is_the_one_with_jupyterlab_and_all_its_bytecode_is_there(run
 def test_what_a_person_installs_lands_on_the_home_volume(running: Lab):
     code, output = running.inside("python3 -c 'import site; print(site.ENABLE_USER_SITE, site.getusersitepackages())'")
     assert output.startswith("True /home/alice/.local/lib/python3")
-    setup = r"from setuptools import setup\nsetup(name=\"mine\", py_modules=[\"mine\"])"
-    running.inside(f"mkdir /tmp/p && cd /tmp/p && printf '{setup}' > setup.py && echo 'answer = 42' > mine.py")
-    code, output = running.inside("cd /tmp/p && pip install --quiet --no-index --no-build-isolation . 2>&1")
-    assert code == 0, output
-    assert running.inside("cd; python3 -c 'import mine; print(mine.answer, mine.__file__)'")[1].startswith(
-        "42 /home/alice/.local"
+    project = running.node.data / "volumes/home-alice/mine"
+    project.mkdir()
+    (project / "setup.py").write_text("from setuptools import setup\nsetup(name='mine', py_modules=['mine'])\n")
+    (project / "mine.py").write_text("answer = 42\n")
+    code, output = running.inside(
+        "cp -r ~/mine /tmp; cd /tmp/mine; pip install -q --no-index --no-build-isolation . 2>&1"
     )
+    assert code == 0, output
+    code, output = running.inside("cd /; python3 -c 'import mine; print(mine.answer, mine.__file__)'")
+    assert output.startswith("42 /home/alice/.local")
 
 
 def test_a_second_build_finds_everything_there(
