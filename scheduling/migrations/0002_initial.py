@@ -63,7 +63,7 @@ class Migration(migrations.Migration):
         ),
         migrations.AddIndex(
             model_name='job',
-            index=models.Index(condition=models.Q(('state__in', ['cancelled', 'succeeded', 'timed_out', 'failed']), _negated=True), fields=['submitted_at', 'id'], name='job_live'),
+            index=models.Index(condition=models.Q(('state__in', ['cancelled', 'failed', 'succeeded', 'timed_out']), _negated=True), fields=['submitted_at', 'id'], name='job_live'),
         ),
         migrations.AddConstraint(
             model_name='job',
@@ -71,7 +71,7 @@ class Migration(migrations.Migration):
         ),
         migrations.AddConstraint(
             model_name='job',
-            constraint=models.CheckConstraint(condition=models.Q(models.Q(('ended_at__isnull', False), ('state__in', ['cancelled', 'succeeded', 'timed_out', 'failed'])), models.Q(models.Q(('state__in', ['cancelled', 'succeeded', 'timed_out', 'failed']), _negated=True), ('ended_at__isnull', True)), _connector='OR'), name='job_ended_at_goes_with_a_final_state'),
+            constraint=models.CheckConstraint(condition=models.Q(models.Q(('ended_at__isnull', False), ('state__in', ['cancelled', 'failed', 'succeeded', 'timed_out'])), models.Q(models.Q(('state__in', ['cancelled', 'failed', 'succeeded', 'timed_out']), _negated=True), ('ended_at__isnull', True)), _connector='OR'), name='job_ended_at_goes_with_a_final_state'),
         ),
         migrations.AddConstraint(
             model_name='job',

@@ -13,6 +13,10 @@ def _choices(values: Iterable[str]) -> list[tuple[str, str]]:
     return [(str(value), str(value)) for value in values]
 
 
+#: in a fixed order: a set's would make a new migration each time
+_FINAL = sorted(str(state) for state in FINAL)
+
+
 class Job(models.Model):
     """`state` is written by `transitions.move_job` alone."""
 
@@ -62,14 +66,14 @@ class Job(models.Model):
         ordering = ["-submitted_at", "-id"]
         indexes = [
             models.Index(
-                fields=["submitted_at", "id"], name="job_live", condition=~Q(state__in=[str(s) for s in FINAL])
+                fields=["submitted_at", "id"], name="job_live", condition=~Q(state__in=_FINAL)
             ),
         ]
         constraints = [
             models.CheckConstraint(condition=Q(state__in=[str(s) for s in JobState]), name="job_state_is_known"),
             models.CheckConstraint(
-                condition=Q(state__in=[str(s) for s in FINAL], ended_at__isnull=False)
-                | (~Q(state__in=[str(s) for s in FINAL]) & Q(ended_at__isnull=True)),
+                condition=Q(state__in=_FINAL, ended_at__isnull=False)
+                | (~Q(state__in=_FINAL) & Q(ended_at__isnull=True)),
                 name="job_ended_at_goes_with_a_final_state",
             ),
             models.CheckConstraint(

@@ -115,7 +115,7 @@ def world(transactional_db: None) -> Iterator[World]:
             load=database.table, redeem=database.redeem, targets={}, every_s=60, events=revocations
         ) as gate:
             yield World(make_people(), behind, gate, open_now, events, loads)
-            events.put(None)
+        events.put(None)  # frees the thread that waits for the next one, else the interpreter never ends
 
 
 class TestTickets:
