@@ -42,6 +42,15 @@ if (dialog) {
   document.addEventListener("htmx:after:swap", () => {
     if (dialog.childElementCount && !dialog.open) dialog.showModal();
   });
+  // A question that cannot be asked here, since its workspace is gone or nobody answers, is asked as a page.
+  for (const trouble of ["htmx:after:request", "htmx:error"]) {
+    document.addEventListener(trouble, (event) => {
+      const { ctx } = event.detail;
+      if (ctx?.target !== dialog || (trouble === "htmx:after:request" && ctx.response.status < 400)) return;
+      event.preventDefault();
+      location.assign(ctx.sourceElement.href);
+    });
+  }
   dialog.addEventListener("click", (event) => {
     if (event.target === dialog || event.target.closest("[data-close]")) {
       event.preventDefault();

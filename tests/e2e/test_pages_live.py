@@ -5,10 +5,12 @@ import re
 import pytest
 from playwright.sync_api import Page, expect
 
+from portal.kernel import clock
 from portal.kernel.publish import publish
 from scheduling.nodes.driver import Phase
 from tests.e2e.pages_world import Pages, complaints_of, database_beside_playwright, pages
 from tests.hand_node import node
+from workspaces import services
 from workspaces.models import Workspace
 
 __all__ = ["database_beside_playwright", "node", "pages"]
@@ -85,9 +87,9 @@ def test_home_follows_without_losing_what_was_chosen_for_the_next_launch(pages, 
 def test_seconds_tick_without_moving_anything(pages, page):
     pages.launch("lab")
     pages.log_in(page)
-    clock, verbs = page.locator("[data-elapsed]"), page.get_by_role("button", name="Cancel lab")
-    before, place = clock.inner_text(), verbs.bounding_box()
-    expect(clock).not_to_have_text(before)
+    seconds, verbs = page.locator("[data-elapsed]"), page.get_by_role("button", name="Cancel lab")
+    before, place = seconds.inner_text(), verbs.bounding_box()
+    expect(seconds).not_to_have_text(before)
     assert verbs.bounding_box() == place
 
 
@@ -123,6 +125,17 @@ def test_an_open_question_is_not_pulled_away(pages, page):
     page.keyboard.press("Escape")
     expect(dialog).to_be_hidden()
     status_is(page, "stopping")
+
+
+def test_a_question_about_a_workspace_that_is_gone_is_answered_by_a_page(pages, page):
+    workspace = pages.launch("lab")
+    services.stop_workspace(by=pages.people.alice, workspace=workspace, now=clock.now())
+    pages.log_in(page)
+    page.wait_for_load_state("networkidle")
+    Workspace.objects.update(deleted_at=clock.now())
+    page.get_by_role("link", name="Delete lab").click()
+    expect(page.get_by_role("heading", name="Not found")).to_be_visible()
+    expect(page.get_by_role("dialog")).to_be_hidden()
 
 
 def test_when_the_server_is_silent_a_banner_says_so_and_goes_again(pages, context, page):
