@@ -3,6 +3,7 @@
 import http.client
 import json
 import os
+import shutil
 import socket
 from typing import Any
 
@@ -43,6 +44,11 @@ def engine_answers(base_url: str | None, *, timeout: float = 3.0) -> str | None:
         return (
             "A Docker Engine answers, but Berth needs root to put a firewall between containers and this machine "
             "and to give home folders their owners."
+        )
+    if shutil.which("iptables", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin") is None:
+        return (
+            "A Docker Engine answers, but iptables, which keeps containers away from this machine, is not installed; "
+            "as root: apt-get install iptables."
         )
     if any("rootless" in option for option in info.get("SecurityOptions") or ()):
         return "The Docker Engine is rootless: its containers cannot be reached from here. Start the system's engine."
