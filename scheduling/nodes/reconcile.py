@@ -50,8 +50,11 @@ def diff(parts: Sequence[DesiredPart], seen: Mapping[str, Observation], memory: 
             continue
         here = seen.get(key)
         under_way = key in memory.launches and memory.launches[key].under_way
-        if here is None:
-            if not part.launched and not under_way and key not in memory.refused and key not in memory.stopping:
+        # Made but never started: whoever launched it died in between, and the driver's launch finishes it.
+        halfway = here is not None and here.phase is Phase.STARTING and here.address is None and part.spec.port > 0
+        if here is None or halfway:
+            at_rest = not under_way and key not in memory.refused and key not in memory.stopping
+            if at_rest and (halfway or not part.launched):
                 launch.append(part.spec)
         elif here.phase is Phase.STARTING and here.address and part.spec.port:
             asked = key in memory.ready or key in memory.probing

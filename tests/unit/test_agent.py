@@ -37,6 +37,13 @@ def test_a_container_found_after_a_restart_is_adopted_and_probed():
     assert [spec.allocation for spec in actions.probe] == ["1"]
 
 
+def test_a_container_that_was_made_but_never_started_is_launched_to_the_end():
+    halfway = {"1": Observation("1", Phase.STARTING, address=None)}
+    for launched in (False, True):
+        assert [spec.allocation for spec in diff([part(launched=launched)], halfway, Memory()).launch] == ["1"]
+    assert diff([part()], halfway, Memory(launches={"1": Launch()})).launch == ()
+
+
 def test_a_ready_container_is_not_probed_again():
     memory = Memory(ready={"1": ADDRESS})
     assert diff([part()], seen(), memory).probe == ()
