@@ -159,7 +159,7 @@ c.JupyterHub.load_roles = [
         async with http.get(f"{server}/progress", headers=self._headers) as events:
             async for line in events.content:
                 if line.startswith(b"data:") and (event := json.loads(line[5:])).get("ready"):
-                    return Place(self.url + str(event["url"]).rstrip("/"), self._headers, server=self.name)
+                    return Place(self.url + str(event["url"]).rstrip("/"), self._headers)
                 assert b'"failed": true' not in line, line
         raise RuntimeError("JupyterHub's progress ended without a server")
 

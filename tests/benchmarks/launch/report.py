@@ -15,6 +15,12 @@ def machine() -> str:
     return f"{os.cpu_count()} cores, {memory:.0f} GiB, {system}"
 
 
+def others(moment: str) -> str:
+    """How busy the machine is with other things: much of that, and the numbers are weather."""
+    load = os.getloadavg()[0]
+    return f"Load average {moment}: {load:.1f}" + ("  (BUSY: compare on a quiet machine)" if load > 1 else "")
+
+
 def versions(python: Path, packages: Sequence[str]) -> str:
     """What an environment really holds of these packages."""
     question = "import importlib.metadata as m, sys; print(*(f'{p} {m.version(p)}' for p in sys.argv[1:]), sep=', ')"
