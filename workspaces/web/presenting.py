@@ -24,7 +24,7 @@ class Look:
 LOOKS = {
     "queued": Look("Queued", "queued", "wait", "cancel", "Waiting in the queue."),
     "placed": Look("Placed", "working", "work", "cancel", "Placed on a machine."),
-    "pulling": Look("Pulling image", "working", "work", "cancel", "Pulling the image."),
+    "pulling": Look("Pulling", "working", "work", "cancel", "Pulling the image."),
     "starting": Look("Starting", "working", "work", "cancel", "Starting JupyterLab."),
     "ready": Look("Ready", "ready", "good", "open", "JupyterLab is ready."),
     "stopping": Look("Stopping", "working", "off", "", "Stopping."),
