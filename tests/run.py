@@ -17,6 +17,7 @@ from tests.prepare import prepare  # noqa: E402
 from tests.services import postgres  # noqa: E402
 
 NOTHING_COLLECTED = 5
+LEAVING_S = 60
 
 
 def main(arguments: list[str]) -> int:
@@ -57,7 +58,14 @@ def _pytest(marks: str, arguments: list[str], environment: dict[str, str]) -> tu
         print(line, end="", flush=True)
         if re.match(r"=+ .* in [\d.]+s.* =+$", line):
             last = line.strip()
-    return process.wait(), last
+            break
+    try:
+        print(process.communicate(timeout=LEAVING_S)[0], end="", flush=True)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        print(f"pytest has not ended {LEAVING_S} s after its last test: a test left a thread behind.", flush=True)
+        return 1, last
+    return process.returncode, last
 
 
 if __name__ == "__main__":

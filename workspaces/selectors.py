@@ -71,7 +71,8 @@ def workspaces_of(viewer: User, *, now: datetime) -> list[WorkspaceView]:
 
 def workspace_of(viewer: User, workspace_id: str) -> Workspace:
     """The row, for a change. Raises NoSuchWorkspace for one that is not there or not the viewer's."""
-    row = _rows().filter(pk=workspace_id).first()
+    # PostgreSQL answers a NUL in a text with an error instead of "no such row".
+    row = None if "\x00" in workspace_id else _rows().filter(pk=workspace_id).first()
     if row is None or not may_use_workspace(viewer, owner_id=row.owner_id):
         raise NoSuchWorkspace()
     return row
