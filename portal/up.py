@@ -29,20 +29,20 @@ from django.db import connection, connections
 from portal import claims, compose, health
 from portal.kernel import clock, publish
 from portal.told import Told
-from scheduling import services
+from scheduling import selectors, services
 from scheduling.core.lifecycle import EndReason
 from tenants.services import first_admin
 from workspaces.gateway.server import OPTIONS as GATEWAY_OPTIONS
 
 log = logging.getLogger("berth.up")
 
-READY_PATIENCE_S = 60.0      # then the start says what is not ready, and goes on trying
-STOP_PATIENCE_S = 20.0       # for workspaces to end; the next start takes care of what is left
-SERVER_GRACE_S = 3           # for requests under way
-SILENCE_S = 15.0             # a worker or an agent that did nothing for so long is not well
+READY_PATIENCE_S = 60.0  # then the start says what is not ready, and goes on trying
+STOP_PATIENCE_S = 20.0  # for workspaces to end; the next start takes care of what is left
+SERVER_GRACE_S = 3  # for requests under way
+SILENCE_S = 15.0  # a worker or an agent that did nothing for so long is not well
 # Of the libraries' own files only those that a page names: the rest would cost 10 s of compression at the first start.
 UNUSED_STATIC = ["rest_framework", "ext", "htmx-2*", "htmax*"]
-M_ARENA_MAX = -8             # mallopt(3): glibc otherwise keeps an arena per thread, 60 MB more after a day
+M_ARENA_MAX = -8  # mallopt(3): glibc otherwise keeps an arena per thread, 60 MB more after a day
 
 
 def say(text: str = "") -> None:
@@ -179,9 +179,7 @@ class Background:
 
 
 # -- from start to stop -----------------------------------------------------------------------------------------------
-async def _live(
-    place: compose.Place, *, keep: bool, web_socket: socket.socket, gateway_socket: socket.socket
-) -> None:
+async def _live(place: compose.Place, *, keep: bool, web_socket: socket.socket, gateway_socket: socket.socket) -> None:
     told = Told()
     loop = asyncio.get_running_loop()
     publish.use_loop(loop)
@@ -246,7 +244,8 @@ async def _end_workspaces(hurry: asyncio.Event, quiet: asyncio.Task[None]) -> No
     began = clock.monotonic()
     while True:
         no_more = quiet.done()
-        held = await asyncio.to_thread(services.stop_all, reason=EndReason.PORTAL_STOPPED, now=clock.now())
+        await asyncio.to_thread(services.stop_all, reason=EndReason.PORTAL_STOPPED, now=clock.now())
+        held = await asyncio.to_thread(selectors.containers_held)
         if no_more and not held:
             return
         if hurry.is_set() or clock.monotonic() - began > STOP_PATIENCE_S:

@@ -14,7 +14,9 @@ from scheduling.tick import Cycle, tick
 MACHINE = Inventory(
     cpu_millis=4000,
     memory_mib=16 * 1024,
-    gpus=tuple(GpuInfo(uuid=f"SIM-{i}", index=i, model="Simulated GPU", memory_mib=81920, simulated=True) for i in range(2)),
+    gpus=tuple(
+        GpuInfo(uuid=f"SIM-{i}", index=i, model="Simulated GPU", memory_mib=81920, simulated=True) for i in range(2)
+    ),
     boot_id="boot-1",
     driver="docker",
     images=("berth/lab:latest",),

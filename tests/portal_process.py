@@ -138,9 +138,7 @@ def running_portal(*, driver: str = "process", **environment: str) -> Iterator[P
     """A ready portal; afterwards it is stopped as by Ctrl-C, must leave no process behind, and its data is removed."""
     folder = Path(tempfile.mkdtemp(prefix="berth-portal-"))
     folder.chmod(0o711)  # workspaces of the process driver run under another account
-    portal = Portal(
-        data=folder / "data", log=folder / "log", environment={"BERTH_DRIVER": driver, **environment}
-    )
+    portal = Portal(data=folder / "data", log=folder / "log", environment={"BERTH_DRIVER": driver, **environment})
     try:
         portal.start()
         yield portal
