@@ -2,6 +2,7 @@
 
 import os
 import secrets
+import warnings
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -176,6 +177,9 @@ LOGIN_REDIRECT_URL = "/"
 USE_TZ = True
 TIME_ZONE = "UTC"
 LANGUAGE_CODE = "en"
+
+# WhiteNoise answers with a plain iterator; under ASGI Django reads it whole, which for our small files is as good.
+warnings.filterwarnings("ignore", message="StreamingHttpResponse must consume synchronous iterators")
 
 # -- who may talk to us -----------------------------------------------------------------------------------------------
 # Only the names that the portal is served under; a workspace's host name is never one of them.

@@ -175,9 +175,9 @@ def _node_view(node: Node, gpus: tuple[GpuView, ...], used: list[int], now: date
     )
 
 
-def nothing_held() -> bool:
-    """Has every container been seen gone?"""
-    return not Allocation.objects.filter(released_at__isnull=True).exists()
+def containers_held() -> int:
+    """How many containers have not been seen gone yet."""
+    return Allocation.objects.filter(released_at__isnull=True, lead=True).count()
 
 
 def drivers_in_use() -> set[str]:

@@ -9,7 +9,7 @@ from scheduling.selectors import JobDetail
 LABELS = {
     "queued": "Queued",
     "placed": "Placed",
-    "pulling": "Container",
+    "pulling": "Preparing",
     "starting": "Starting JupyterLab",
     "ready": "Ready",
 }

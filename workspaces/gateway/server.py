@@ -67,7 +67,9 @@ class Doorway(HttpToolsProtocol):
         super().on_headers_complete()
 
     def abort(self) -> None:
-        """Cut the client off."""
+        """Cut the client off. Meant so: uvicorn need not complain that there was no answer."""
+        if self.cycle is not None:
+            self.cycle.disconnected = True
         if not self.transport.is_closing():
             self.transport.abort()
 
