@@ -21,9 +21,7 @@ def desired_for(node: Node) -> Desired:
     parts: dict[tuple[int, int, int], list[Allocation]] = defaultdict(list)
     for allocation in live.order_by("id"):
         parts[allocation.job_id, allocation.attempt, allocation.part].append(allocation)
-    return Desired(
-        version=node.desired_version, parts=tuple(_part(rows) for rows in parts.values() if rows[0].lead)
-    )
+    return Desired(version=node.desired_version, parts=tuple(_part(rows) for rows in parts.values() if rows[0].lead))
 
 
 def _part(rows: list[Allocation]) -> DesiredPart:
@@ -69,5 +67,3 @@ def _spec(job: Job, lead: Allocation, rows: list[Allocation]) -> ContainerSpec:
         port=job.port,
         probe_path=job.probe_path,
     )
-
-

@@ -52,9 +52,7 @@ def job_details(jobs: Sequence[Job]) -> dict[int, JobDetail]:
     history: dict[int, list[JobTransition]] = defaultdict(list)
     for move in JobTransition.objects.filter(job__in=list(attempts)).order_by("id"):
         history[move.job_id].append(move)
-    return {
-        job.pk: _detail(job, leads.get(job.pk), tuple(gpus[job.pk]), tuple(history[job.pk])) for job in jobs
-    }
+    return {job.pk: _detail(job, leads.get(job.pk), tuple(gpus[job.pk]), tuple(history[job.pk])) for job in jobs}
 
 
 def _detail(

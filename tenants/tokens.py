@@ -35,9 +35,11 @@ def create_token(*, user: User, name: str, now: datetime, lifetime: timedelta | 
 def user_of(token: str, *, now: datetime) -> User | None:
     """Whose token it is, if it is good now."""
     good = Q(expires_at__isnull=True) | Q(expires_at__gt=now)
-    row = ApiToken.objects.select_related("user").filter(
-        good, sha256=digest(token), revoked_at__isnull=True, user__is_active=True
-    ).first()
+    row = (
+        ApiToken.objects.select_related("user")
+        .filter(good, sha256=digest(token), revoked_at__isnull=True, user__is_active=True)
+        .first()
+    )
     if row is None:
         return None
     if row.last_used_at is None or now - row.last_used_at > _NOTE_EVERY:

@@ -19,7 +19,7 @@ class Image(models.Model):
 
     slug = models.SlugField(max_length=60, unique=True)
     name = models.CharField(max_length=80)
-    reference = models.CharField(max_length=300)          # e.g. quay.io/jupyter/scipy-notebook:2025-…
+    reference = models.CharField(max_length=300)  # e.g. quay.io/jupyter/scipy-notebook:2025-…
     summary = models.CharField(max_length=200, blank=True)
     order = models.PositiveSmallIntegerField(default=100)
     enabled = models.BooleanField(default=True)
@@ -82,7 +82,7 @@ class Ticket(models.Model):
     sha256 = models.CharField(max_length=64, primary_key=True)
     workspace = models.ForeignKey(Workspace, on_delete=models.CASCADE, related_name="+")
     user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="+")
-    session_key = models.CharField(max_length=40)          # the portal session it was minted in
+    session_key = models.CharField(max_length=40)  # the portal session it was minted in
     expires_at = models.DateTimeField()
     used_at = models.DateTimeField(null=True)
 

@@ -42,22 +42,22 @@ class WorkspaceView:
     gpus: int
     cpu_millis: int
     memory_mib: int
-    status: str                  # queued placed pulling starting ready stopping stopped failed
-    version: int                 # of the job: a page drops news that is older
-    etag: str                    # changes with anything that the page shows
+    status: str  # queued placed pulling starting ready stopping stopped failed
+    version: int  # of the job: a page drops news that is older
+    etag: str  # changes with anything that the page shows
     job_id: int | None
-    place: int | None            # 1-based place in the queue
-    reason: str                  # why it waits, stops, stopped or failed
+    place: int | None  # 1-based place in the queue
+    reason: str  # why it waits, stops, stopped or failed
     remedy: str
-    trouble: str                 # what is wrong with its machine right now
+    trouble: str  # what is wrong with its machine right now
     log_tail: str
     node: str
-    gpu_models: tuple[tuple[str, bool, str], ...]     # (model, simulated, uuid)
-    progress: tuple[int, int] | None                  # bytes of the image; total 0 when not known
+    gpu_models: tuple[tuple[str, bool, str], ...]  # (model, simulated, uuid)
+    progress: tuple[int, int] | None  # bytes of the image; total 0 when not known
     steps: tuple[Step, ...]
     created_at: datetime
     ready_at: datetime | None
-    ends_at: datetime | None     # when its time limit is reached
+    ends_at: datetime | None  # when its time limit is reached
     home: str
     isolated: bool
     simulated: bool
@@ -126,9 +126,7 @@ def _view(row: Workspace, detail: JobDetail | None, isolated: bool, now: datetim
     gpus = tuple((gpu.model, gpu.simulated, gpu.uuid) for gpu in detail.gpus) if detail else ()
     version = job.version if job else 0
     fresh = (
-        [version, detail.phase, detail.position, detail.why_waiting, detail.trouble, detail.progress]
-        if detail
-        else [0]
+        [version, detail.phase, detail.position, detail.why_waiting, detail.trouble, detail.progress] if detail else [0]
     )
     running = job is not None and job.state == JobState.RUNNING and job.running_at is not None
     return WorkspaceView(
@@ -181,7 +179,7 @@ class ImageChoice:
 class GpuOption:
     count: int
     label: str
-    free_now: int                # how many machines could start it now
+    free_now: int  # how many machines could start it now
     enabled: bool
     why_not: str
 
@@ -209,7 +207,7 @@ class LaunchChoices:
     isolated: bool
     simulated: bool
     notice: str
-    notes: tuple[str, ...]       # what the machines cannot do, e.g. keep workspaces apart
+    notes: tuple[str, ...]  # what the machines cannot do, e.g. keep workspaces apart
 
 
 def launch_choices(viewer: User, *, now: datetime) -> LaunchChoices:

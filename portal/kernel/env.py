@@ -21,9 +21,7 @@ def _raw(name: str, environ: Mapping[str, str] | None) -> str | None:
     return None if value is None or value.strip() == "" else value.strip()
 
 
-def env_str(
-    name: str, default: str, *, choices: tuple[str, ...] = (), environ: Mapping[str, str] | None = None
-) -> str:
+def env_str(name: str, default: str, *, choices: tuple[str, ...] = (), environ: Mapping[str, str] | None = None) -> str:
     value = _raw(name, environ)
     value = default if value is None else value
     if choices and value not in choices:
@@ -31,9 +29,7 @@ def env_str(
     return value
 
 
-def env_int(
-    name: str, default: int, *, low: int, high: int, environ: Mapping[str, str] | None = None
-) -> int:
+def env_int(name: str, default: int, *, low: int, high: int, environ: Mapping[str, str] | None = None) -> int:
     value = _raw(name, environ)
     if value is None:
         return default

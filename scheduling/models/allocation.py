@@ -22,7 +22,7 @@ class Allocation(models.Model):
     node = models.ForeignKey(Node, on_delete=models.PROTECT, related_name="allocations")
     slot = models.ForeignKey(Slot, null=True, on_delete=models.PROTECT, related_name="allocations")
     units = models.PositiveIntegerField(default=0)
-    cpu_millis = models.PositiveIntegerField(default=0)     # of the whole part, on the lead row
+    cpu_millis = models.PositiveIntegerField(default=0)  # of the whole part, on the lead row
     memory_mib = models.PositiveIntegerField(default=0)
     held_at = models.DateTimeField()
     released_at = models.DateTimeField(null=True)
@@ -30,7 +30,7 @@ class Allocation(models.Model):
     # What the node last said of the part's container.
     phase = models.CharField(max_length=10, blank=True, choices=[(str(p), str(p)) for p in Phase])
     phase_at = models.DateTimeField(null=True)
-    progress_done = models.PositiveBigIntegerField(default=0)   # bytes of the image so far
+    progress_done = models.PositiveBigIntegerField(default=0)  # bytes of the image so far
     progress_total = models.PositiveBigIntegerField(default=0)  # 0: not known
     image_digest = models.CharField(max_length=100, blank=True)
 

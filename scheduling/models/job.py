@@ -34,29 +34,29 @@ class Job(models.Model):
     image = models.CharField(max_length=300)
     command = models.JSONField(default=list)
     env = models.JSONField(default=dict)
-    volume = models.CharField(max_length=120, blank=True)    # home volume, a name below the node's volume root
+    volume = models.CharField(max_length=120, blank=True)  # home volume, a name below the node's volume root
     port = models.PositiveIntegerField(default=0)
     probe_path = models.CharField(max_length=200, default="/")
 
     # What it asks for, per replica.
     replicas = models.PositiveIntegerField(default=1)
-    gpus = models.PositiveIntegerField(default=0)            # whole cards
+    gpus = models.PositiveIntegerField(default=0)  # whole cards
     cpu_millis = models.PositiveIntegerField(default=1000)
     memory_mib = models.PositiveIntegerField(default=1024)
-    limit = models.DurationField()                           # of RUNNING time
+    limit = models.DurationField()  # of RUNNING time
 
     state = models.CharField(max_length=12, choices=_choices(JobState), default=JobState.QUEUED)
     # Counts moves: the guard of every update, and what a browser compares to drop older news.
     version = models.PositiveIntegerField(default=1)
-    attempt = models.PositiveIntegerField(default=0)         # placements so far
+    attempt = models.PositiveIntegerField(default=0)  # placements so far
     submitted_at = models.DateTimeField()
-    since_at = models.DateTimeField()                        # when the present state began
-    running_at = models.DateTimeField(null=True)             # of the present attempt
+    since_at = models.DateTimeField()  # when the present state began
+    running_at = models.DateTimeField(null=True)  # of the present attempt
     ended_at = models.DateTimeField(null=True)
     end_reason = models.CharField(max_length=20, blank=True, choices=_choices(EndReason))
-    end_code = models.CharField(max_length=60, blank=True)   # the cause in detail, e.g. "image-missing"
-    end_message = models.TextField(blank=True)               # one sentence for the person
-    log_tail = models.TextField(blank=True)                  # last lines, when it ended by itself
+    end_code = models.CharField(max_length=60, blank=True)  # the cause in detail, e.g. "image-missing"
+    end_message = models.TextField(blank=True)  # one sentence for the person
+    log_tail = models.TextField(blank=True)  # last lines, when it ended by itself
 
     # Why it waits: the code and the numbers of the last plan's Hold. Written only when the code changes.
     hold_code = models.CharField(max_length=40, blank=True)
@@ -65,9 +65,7 @@ class Job(models.Model):
     class Meta:
         ordering = ["-submitted_at", "-id"]
         indexes = [
-            models.Index(
-                fields=["submitted_at", "id"], name="job_live", condition=~Q(state__in=_FINAL)
-            ),
+            models.Index(fields=["submitted_at", "id"], name="job_live", condition=~Q(state__in=_FINAL)),
         ]
         constraints = [
             models.CheckConstraint(condition=Q(state__in=[str(s) for s in JobState]), name="job_state_is_known"),
@@ -92,7 +90,7 @@ class JobTransition(models.Model):
 
     job = models.ForeignKey(Job, on_delete=models.CASCADE, related_name="transitions")
     attempt = models.PositiveIntegerField()
-    from_state = models.CharField(max_length=12, blank=True)   # empty: the submission itself
+    from_state = models.CharField(max_length=12, blank=True)  # empty: the submission itself
     to_state = models.CharField(max_length=12, choices=_choices(JobState))
     event = models.CharField(max_length=12, choices=[("submit", "submit"), *_choices(JobEvent)])
     reason = models.CharField(max_length=20, blank=True)

@@ -33,11 +33,11 @@ class Node(models.Model):
     cpu_millis = models.PositiveIntegerField()
     memory_mib = models.PositiveIntegerField()
     boot_id = models.CharField(max_length=64, blank=True)
-    notes = models.JSONField(default=list, blank=True)      # sentences about what it cannot do
-    images = models.JSONField(default=list, blank=True)     # image references already there
+    notes = models.JSONField(default=list, blank=True)  # sentences about what it cannot do
+    images = models.JSONField(default=list, blank=True)  # image references already there
     # Desired state: bumped in the transaction that changes what should run here; the agent ignores anything older.
     desired_version = models.PositiveBigIntegerField(default=1)
-    seen_at = models.DateTimeField(null=True)               # when the last exchange was answered
+    seen_at = models.DateTimeField(null=True)  # when the last exchange was answered
     trouble = models.CharField(max_length=300, blank=True)  # what the agent cannot do right now, e.g. engine away
 
     class Meta:
@@ -52,7 +52,7 @@ class Gpu(models.Model):
     uuid = models.CharField(max_length=80, unique=True)
     index = models.PositiveSmallIntegerField()
     model = models.CharField(max_length=80)
-    memory_mib = models.PositiveIntegerField(null=True)     # null: the card does not say
+    memory_mib = models.PositiveIntegerField(null=True)  # null: the card does not say
     simulated = models.BooleanField(default=False)
     layout_version = models.PositiveIntegerField(default=1)
     # Moves in the same transaction as each Allocation, so a whole card and a slice of it can never both be held.
@@ -82,7 +82,7 @@ class Slot(models.Model):
 
     gpu = models.ForeignKey(Gpu, on_delete=models.PROTECT, related_name="slots")
     kind = models.CharField(max_length=10, choices=SlotKind.choices, default=SlotKind.WHOLE)
-    device_uuid = models.CharField(max_length=80)           # the GPU's own, or the MIG instance's
+    device_uuid = models.CharField(max_length=80)  # the GPU's own, or the MIG instance's
     units = models.PositiveIntegerField(default=GPU_UNITS)
     layout_version = models.PositiveIntegerField(default=1)
     retired_at = models.DateTimeField(null=True, blank=True)

@@ -28,11 +28,11 @@ from scheduling.nodes.reconcile import Actions, Launch, Memory, describe, diff
 
 log = logging.getLogger("berth.agent")
 
-BUSY_INTERVAL_S = 0.5         # between rounds while something is starting
+BUSY_INTERVAL_S = 0.5  # between rounds while something is starting
 PROBE_INTERVAL_S = 0.025
 INVENTORY_INTERVAL_S = 60.0
 SAMPLE_INTERVAL_S = 5.0
-ENGINE_PATIENCE_S = 20.0      # how long a launch is retried while the engine is away
+ENGINE_PATIENCE_S = 20.0  # how long a launch is retried while the engine is away
 
 
 class Agent:
@@ -52,7 +52,7 @@ class Agent:
         self._exchange = exchange
         self._probe = probe
         self._memory = Memory()
-        self._lock = threading.RLock()        # guards _memory and _seen
+        self._lock = threading.RLock()  # guards _memory and _seen
         self._seen: dict[str, Observation] = {}
         self._desired = Desired(version=0)
         self._wake = threading.Event()
@@ -236,7 +236,7 @@ class Agent:
             launch.away_since = at if launch.away_since is None else launch.away_since
             if at - launch.away_since < ENGINE_PATIENCE_S:
                 with self._lock:
-                    launch.under_way = False      # the next round tries again
+                    launch.under_way = False  # the next round tries again
                 return
             refusal = (error.code, error.message)
         except Exception as error:

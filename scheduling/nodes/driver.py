@@ -14,12 +14,12 @@ from typing import Protocol
 class Phase(StrEnum):
     """How far one allocation's container has come, as seen on the node."""
 
-    PULLING = "pulling"      # the image is on its way; Observation.progress tells how far
-    STARTING = "starting"    # the container exists; its server does not answer yet
-    READY = "ready"          # the server answers at Observation.address
-    EXITED = "exited"        # its main process ended; the container is still there to be read
-    REFUSED = "refused"      # it never started and never will; Observation.message says why
-    GONE = "gone"            # nothing of it is left on this node: the slots may be freed
+    PULLING = "pulling"  # the image is on its way; Observation.progress tells how far
+    STARTING = "starting"  # the container exists; its server does not answer yet
+    READY = "ready"  # the server answers at Observation.address
+    EXITED = "exited"  # its main process ended; the container is still there to be read
+    REFUSED = "refused"  # it never started and never will; Observation.message says why
+    GONE = "gone"  # nothing of it is left on this node: the slots may be freed
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,27 +43,27 @@ class Mount:
 class ContainerSpec:
     """Everything a node needs to run one part of a job. Plain data: it crosses the exchange as JSON."""
 
-    allocation: str                 # id, the idempotency key
+    allocation: str  # id, the idempotency key
     job: str
-    team: str                       # slug: names the network bridge
-    image: str                      # reference as asked, e.g. "berth/lab:latest"
-    command: tuple[str, ...] = ()   # empty: the image's own
+    team: str  # slug: names the network bridge
+    image: str  # reference as asked, e.g. "berth/lab:latest"
+    command: tuple[str, ...] = ()  # empty: the image's own
     env: tuple[tuple[str, str], ...] = ()
     devices: tuple[Device, ...] = ()
-    layout_versions: tuple[tuple[str, int], ...] = ()   # (gpu uuid, version) the placement was made for
+    layout_versions: tuple[tuple[str, int], ...] = ()  # (gpu uuid, version) the placement was made for
     cpu_millis: int = 1000
     memory_mib: int = 1024
     shm_mib: int = 64
     pids: int = 4096
     uid: int = 20000
     gid: int = 20000
-    user: str = "berth"             # login name shown inside
-    home: str = "/home/berth"       # $HOME inside; a Mount covers it
+    user: str = "berth"  # login name shown inside
+    home: str = "/home/berth"  # $HOME inside; a Mount covers it
     mounts: tuple[Mount, ...] = ()
-    port: int = 0                   # where its server listens; 0: it serves nothing
-    probe_path: str = "/"           # answers below 500 once it is ready
-    grace_s: int = 10               # between SIGTERM and SIGKILL
-    egress: str = "open"            # "none" | "open"; the allow list comes with the policies
+    port: int = 0  # where its server listens; 0: it serves nothing
+    probe_path: str = "/"  # answers below 500 once it is ready
+    grace_s: int = 10  # between SIGTERM and SIGKILL
+    egress: str = "open"  # "none" | "open"; the allow list comes with the policies
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,12 +72,12 @@ class Observation:
 
     allocation: str
     phase: Phase
-    address: tuple[str, int] | None = None    # where the agent can dial the server
+    address: tuple[str, int] | None = None  # where the agent can dial the server
     exit_code: int | None = None
-    code: str = ""                            # stable cause for REFUSED or EXITED, e.g. "image-missing", "oom-killed"
-    message: str = ""                         # one sentence for the person
-    log_tail: str = ""                        # last lines, for EXITED
-    progress: tuple[int, int] | None = None   # bytes done, bytes in all (0: unknown), while PULLING
+    code: str = ""  # stable cause for REFUSED or EXITED, e.g. "image-missing", "oom-killed"
+    message: str = ""  # one sentence for the person
+    log_tail: str = ""  # last lines, for EXITED
+    progress: tuple[int, int] | None = None  # bytes done, bytes in all (0: unknown), while PULLING
     image_digest: str = ""
 
 
@@ -102,9 +102,9 @@ class Inventory:
     memory_mib: int
     gpus: tuple[GpuInfo, ...] = ()
     boot_id: str = ""
-    driver: str = ""                # "docker", "process", "simulated"
-    notes: tuple[str, ...] = ()     # plain sentences about what this node cannot do, shown on its page
-    images: tuple[str, ...] = ()    # image references already on the node
+    driver: str = ""  # "docker", "process", "simulated"
+    notes: tuple[str, ...] = ()  # plain sentences about what this node cannot do, shown on its page
+    images: tuple[str, ...] = ()  # image references already on the node
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +116,7 @@ class Sample:
     memory_used_mib: int | None = None
     power_w: float | None = None
     temperature_c: int | None = None
-    processes: tuple[tuple[int, int | None], ...] = field(default=())   # (host pid, used MiB)
+    processes: tuple[tuple[int, int | None], ...] = field(default=())  # (host pid, used MiB)
 
 
 class DriverError(Exception):

@@ -16,7 +16,7 @@ from scheduling.nodes.driver import GpuInfo, Sample
 MIB = 1024 * 1024
 SIMULATED_MODEL = "Simulated GPU"
 SIMULATED_MEMORY_MIB = 80 * 1024
-_SIMULATED_NAMES = uuid.UUID("6f0f8a0e-6a9b-5c51-9a39-6b3f0d5c7d10")   # namespace of the made-up UUIDs, never change it
+_SIMULATED_NAMES = uuid.UUID("6f0f8a0e-6a9b-5c51-9a39-6b3f0d5c7d10")  # namespace of the made-up UUIDs, never change it
 
 NO_DRIVER = "This machine has no NVIDIA driver."
 NO_LIBRARY = "Berth cannot ask for NVIDIA GPUs: the Python package nvidia-ml-py is missing; run `make up` again."
@@ -120,9 +120,9 @@ class NvmlGpus:
     def _info(self, index: int, card: Any) -> GpuInfo | None:
         name = self._ask("nvmlDeviceGetUUID", card)
         if name is None:
-            return None   # without a UUID it can be neither given to anybody nor told from its neighbours
+            return None  # without a UUID it can be neither given to anybody nor told from its neighbours
         memory = self._ask("nvmlDeviceGetMemoryInfo", card)
-        mig = self._ask("nvmlDeviceGetMigMode", card)   # [now, after the next reset]
+        mig = self._ask("nvmlDeviceGetMigMode", card)  # [now, after the next reset]
         pci = self._ask("nvmlDeviceGetPciInfo", card)
         return GpuInfo(
             uuid=_text(name),

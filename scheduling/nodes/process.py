@@ -50,9 +50,9 @@ START_SUPERVISOR = f"import sys; sys.path.append({str(Path(__file__).parent / 'p
 )
 LOG_LIMIT = 8 * 1024 * 1024
 LOG_TAIL_LINES = 40
-START_PATIENCE_S = 20.0       # for the supervisor's answer; it takes some 20 ms
-KILL_PATIENCE_S = 5.0         # for the kernel to take killed processes away
-ROOM_NEEDED_MIB = 32          # below this JupyterLab cannot even write its runtime files
+START_PATIENCE_S = 20.0  # for the supervisor's answer; it takes some 20 ms
+KILL_PATIENCE_S = 5.0  # for the kernel to take killed processes away
+ROOM_NEEDED_MIB = 32  # below this JupyterLab cannot even write its runtime files
 
 
 class ProcessDriver:
@@ -66,9 +66,9 @@ class ProcessDriver:
         self._gpus = gpus
         self._lab_python = lab_python.absolute()
         self._root = os.geteuid() == 0
-        self._namespaces = self._root        # until the kernel says no
+        self._namespaces = self._root  # until the kernel says no
         self._boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-        self._turns = Turns()       # one verb at a time per allocation: a stop waits for the launch, some 20 ms
+        self._turns = Turns()  # one verb at a time per allocation: a stop waits for the launch, some 20 ms
         self._ports: dict[str, int] = {}
         self._ports_lock = Lock()
         self._states = self._data / "process"
@@ -150,7 +150,7 @@ class ProcessDriver:
                 return
             self._check(spec)
             try:
-                self._remove(spec.allocation)      # of a launch that was cut short
+                self._remove(spec.allocation)  # of a launch that was cut short
                 answer = self._start(spec)
                 if answer.startswith("no-namespaces") and self._namespaces:
                     self._namespaces = False
@@ -197,14 +197,12 @@ class ProcessDriver:
         state.chmod(0o711)
         owner = (spec.uid, spec.gid) if self._root else (os.geteuid(), os.getegid())
         tmp = _private_folder(state / "tmp", owner)
-        if spec.mounts:    # _check has seen that there is no other than the home
+        if spec.mounts:  # _check has seen that there is no other than the home
             home = self._volumes.ensure(spec.mounts[0], uid=owner[0], gid=owner[1])
         else:
             home = _private_folder(state / "home", owner)
         passwd = state / "passwd"
-        passwd.write_text(
-            Path("/etc/passwd").read_text() + f"{spec.user}:x:{spec.uid}:{spec.gid}::{home}:/bin/bash\n"
-        )
+        passwd.write_text(Path("/etc/passwd").read_text() + f"{spec.user}:x:{spec.uid}:{spec.gid}::{home}:/bin/bash\n")
         passwd.chmod(0o644)
         port = self._free_port(spec.allocation)
         secrets = [path for path in self._data.iterdir() if path.is_file()]

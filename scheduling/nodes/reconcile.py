@@ -15,7 +15,7 @@ class Actions:
 
     launch: tuple[ContainerSpec, ...] = ()
     probe: tuple[ContainerSpec, ...] = ()
-    stop: tuple[tuple[str, int], ...] = ()       # (allocation, grace in seconds)
+    stop: tuple[tuple[str, int], ...] = ()  # (allocation, grace in seconds)
 
 
 @dataclass(slots=True)
@@ -83,9 +83,7 @@ def describe(
             code, message = memory.refused[key]
             said.append(Observation(key, Phase.REFUSED, code=code, message=message))
         elif here is not None and here.phase is Phase.STARTING and (key in memory.ready or not part.spec.port):
-            said.append(
-                Observation(key, Phase.READY, address=here.address, image_digest=here.image_digest)
-            )
+            said.append(Observation(key, Phase.READY, address=here.address, image_digest=here.image_digest))
         elif here is not None:
             said.append(here)
         elif launch is not None:

@@ -25,38 +25,38 @@ from scheduling.nodes.driver import (
 )
 from scheduling.nodes.gpus import SimulatedLoad, simulated_reading
 
-PULL_BYTES = 1_000_000_000      # what a simulated image weighs
-STEP_S = 0.005                  # between two looks at the clock
-NOWHERE = "simulated.invalid"   # the address of what serves nothing; .invalid can never be reached
+PULL_BYTES = 1_000_000_000  # what a simulated image weighs
+STEP_S = 0.005  # between two looks at the clock
+NOWHERE = "simulated.invalid"  # the address of what serves nothing; .invalid can never be reached
 
 
 @dataclass(frozen=True, slots=True)
 class Faults:
     """What goes wrong, for one allocation or for all. The default is a container that starts at once and stays."""
 
-    pull_s: float = 0                                # the image takes so long, with progress
-    refuse: tuple[str, str] | None = None            # launch ends in LaunchRefused(code, message)
-    ready_after_s: float = 0                         # its server answers 503 so long
-    never_ready: bool = False                        # ... for ever
-    exit_after_s: float | None = None                # its program ends by itself
+    pull_s: float = 0  # the image takes so long, with progress
+    refuse: tuple[str, str] | None = None  # launch ends in LaunchRefused(code, message)
+    ready_after_s: float = 0  # its server answers 503 so long
+    never_ready: bool = False  # ... for ever
+    exit_after_s: float | None = None  # its program ends by itself
     exit_code: int = 0
-    ignores_term: bool = False                       # it ends only when killed, after all the grace
-    never_gone: bool = False                         # not even then: each stop ends in NotYetGone
-    hidden: bool = False                             # a lie: observed as gone although it is there
-    haunting: bool = False                           # a lie: observed as running although it is gone
-    away_for_s: float = 0                            # the engine does not answer so long, counted from the injection
-    says: tuple[str, ...] = ()                       # lines of its log
-    gpu_use: tuple[int, int] = (0, 0)                # what its process does to each of its GPUs: (%, MiB)
+    ignores_term: bool = False  # it ends only when killed, after all the grace
+    never_gone: bool = False  # not even then: each stop ends in NotYetGone
+    hidden: bool = False  # a lie: observed as gone although it is there
+    haunting: bool = False  # a lie: observed as running although it is gone
+    away_for_s: float = 0  # the engine does not answer so long, counted from the injection
+    says: tuple[str, ...] = ()  # lines of its log
+    gpu_use: tuple[int, int] = (0, 0)  # what its process does to each of its GPUs: (%, MiB)
 
 
 @dataclass(slots=True)
 class Container:
     spec: ContainerSpec
     faults: Faults
-    number: int                                      # stands in for a pid
-    started_at: float                                # monotonic
+    number: int  # stands in for a pid
+    started_at: float  # monotonic
     server: ThreadingHTTPServer | None = None
-    gone: bool = False                               # only haunting ones are kept
+    gone: bool = False  # only haunting ones are kept
 
     def has_exited(self) -> bool:
         after = self.faults.exit_after_s
@@ -162,7 +162,7 @@ class SimulatedDriver:
         with self._machine.lock:
             there = [container for _key, container in sorted(self._machine.containers.items())]
         for container in there:
-            if container.gone and not container.faults.haunting:    # the lie was taken back
+            if container.gone and not container.faults.haunting:  # the lie was taken back
                 with self._machine.lock:
                     self._machine.containers.pop(container.spec.allocation, None)
         return [
@@ -245,7 +245,7 @@ def _server_of(container: Container) -> ThreadingHTTPServer:
             faults = container.faults
             early = clock.monotonic() < container.started_at + faults.ready_after_s
             self.send_response(503 if early or faults.never_ready or container.has_exited() else 200)
-            with contextlib.suppress(ConnectionError):    # a probe hangs up once it has read the status
+            with contextlib.suppress(ConnectionError):  # a probe hangs up once it has read the status
                 self.end_headers()
                 self.wfile.write(b"simulated\n")
 

@@ -15,15 +15,15 @@ PATIENCE_S = 30.0
 class Program(StrEnum):
     """What a container under test does. Whatever is said of its log is there within moments of its start."""
 
-    SLEEP = "sleep"            # until it is told to end
-    SERVE = "serve"            # answers HTTP at its address
-    EXIT = "exit"              # logs "goodbye" and ends with code 3
-    STUBBORN = "stubborn"      # logs "ready", and ignores SIGTERM
-    DAEMON = "daemon"          # starts a process that leaves its session and has no environment; logs "ready"
-    SHOW_ENV = "show-env"      # logs its environment as NAME=value lines, then "ready"
-    CHATTY = "chatty"          # logs "line 1" to "line 50"
+    SLEEP = "sleep"  # until it is told to end
+    SERVE = "serve"  # answers HTTP at its address
+    EXIT = "exit"  # logs "goodbye" and ends with code 3
+    STUBBORN = "stubborn"  # logs "ready", and ignores SIGTERM
+    DAEMON = "daemon"  # starts a process that leaves its session and has no environment; logs "ready"
+    SHOW_ENV = "show-env"  # logs its environment as NAME=value lines, then "ready"
+    CHATTY = "chatty"  # logs "line 1" to "line 50"
     WRITE_HOME = "write-home"  # leaves `note` with the word "kept" in its home, then logs "ready"
-    MISSING = "missing"        # a program that does not exist
+    MISSING = "missing"  # a program that does not exist
 
 
 def real_command(program: Program, marker: str) -> tuple[str, ...]:
@@ -54,7 +54,7 @@ def real_command(program: Program, marker: str) -> tuple[str, ...]:
 class Kit(Protocol):
     """One driver with a place of its own. A context manager: leaving it removes everything, whatever a test did."""
 
-    device: Device           # a GPU that the driver may hand out
+    device: Device  # a GPU that the driver may hand out
 
     def driver(self) -> Driver:
         """A new driver object over the same place: the portal restarted."""

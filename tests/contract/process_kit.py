@@ -41,7 +41,12 @@ class ProcessKit:
     def spec(self, allocation: str, program: Program, **changes: Any) -> ContainerSpec:
         command = real_command(program, self.marker(allocation))
         plain = ContainerSpec(
-            allocation, job=f"job-{allocation}", team="red", image="", command=command, mounts=home_mount(allocation),
+            allocation,
+            job=f"job-{allocation}",
+            team="red",
+            image="",
+            command=command,
+            mounts=home_mount(allocation),
             port=8888,
         )
         return replace(plain, **changes)

@@ -148,7 +148,7 @@ def test_a_stop_while_it_is_being_launched_abandons_the_launch(kit: Kit) -> None
     launch.start()
     driver.stop("a1", grace_s=1)
     launch.join()
-    driver.stop("a1", grace_s=1)    # the first may have come before the launch had begun
+    driver.stop("a1", grace_s=1)  # the first may have come before the launch had begun
     assert list(driver.observe()) == []
     assert kit.leftovers("a1") == []
 
@@ -232,10 +232,10 @@ def test_a_home_volume_belongs_to_its_user_and_survives_the_stop(kit: Kit) -> No
     eventually(lambda: "ready" in log_of(driver, "a1"), what="its note being written")
     driver.stop("a1", grace_s=5)
     home = kit.home("home-a1")
-    if home is None:    # a driver without files keeps none
+    if home is None:  # a driver without files keeps none
         return
     assert (home / "note").read_text() == "kept\n"
-    if not getattr(kit, "ordinary", False):    # an ordinary user cannot give folders away
+    if not getattr(kit, "ordinary", False):  # an ordinary user cannot give folders away
         assert (home.stat().st_uid, home.stat().st_gid) == (20007, 20003)
     assert home.stat().st_mode & 0o077 == 0
     again = replace(spec, allocation="a2")

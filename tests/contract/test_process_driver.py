@@ -55,7 +55,7 @@ def shell(kit: ProcessKit, script: str, **changes: Any) -> list[str]:
 def test_a_workspace_can_read_neither_the_secret_key_nor_the_database(here: ProcessKit) -> None:
     for name in ("secret_key", "berth.sqlite3"):
         (here.data / name).write_text("the-secret")
-        (here.data / name).chmod(0o644)    # careless on purpose
+        (here.data / name).chmod(0o644)  # careless on purpose
     lines = shell(here, f"cat {here.data}/secret_key {here.data}/berth.sqlite3; ls {here.data}; id -u")
     assert "the-secret" not in "\n".join(lines)
     assert lines[-1] == "20000"
@@ -292,7 +292,7 @@ def test_a_supervisor_killed_from_outside_is_an_exit_and_its_stop_leaves_nothing
     driver = kit.driver()
     driver.launch(kit.spec("a1", Program.SLEEP), progress=no_progress)
     for found in tree.processes_of(kit.site)["a1"]:
-        tree.send(found, signal.SIGKILL)    # which may take the next one along
+        tree.send(found, signal.SIGKILL)  # which may take the next one along
     seen = eventually(lambda: (o := look_at(driver, "a1")) and o.phase is Phase.EXITED and o, what="its exit")
     assert seen.code == "killed"
     driver.stop("a1", grace_s=1)

@@ -28,7 +28,9 @@ def world(people, node):
 class Program:
     def __init__(self, user=None):
         token = create_token(user=user, name="test", now=clock.now())[1] if user else ""
-        self.client = Client(headers={"Authorization": f"Bearer {token}"} if token else {}, raise_request_exception=False)
+        self.client = Client(
+            headers={"Authorization": f"Bearer {token}"} if token else {}, raise_request_exception=False
+        )
 
     def __call__(self, method, path, body=None, **headers):
         answer = self.client.generic(

@@ -13,7 +13,9 @@ ADDRESS = ("10.0.0.2", 8888)
 
 
 def part(key: str = "1", *, run: bool = True, launched: bool = False, port: int = 8888) -> DesiredPart:
-    return DesiredPart(spec=ContainerSpec(allocation=key, job="1", team="red", image="i", port=port), run=run, launched=launched)
+    return DesiredPart(
+        spec=ContainerSpec(allocation=key, job="1", team="red", image="i", port=port), run=run, launched=launched
+    )
 
 
 def seen(key: str = "1", phase: Phase = Phase.STARTING) -> dict[str, Observation]:

@@ -63,9 +63,7 @@ def test_a_slow_pull_blocks_the_launch_and_tells_how_far_it_is(manual_clock: Man
 def test_a_stop_during_the_pull_abandons_it(manual_clock: ManualClock) -> None:
     driver = SimulatedDriver(inventory=INVENTORY, faults=Faults(pull_s=10))
     begun = threading.Event()
-    launch = threading.Thread(
-        target=driver.launch, args=(SPEC,), kwargs={"progress": lambda done, total: begun.set()}
-    )
+    launch = threading.Thread(target=driver.launch, args=(SPEC,), kwargs={"progress": lambda done, total: begun.set()})
     launch.start()
     begun.wait()
     driver.stop("a1", grace_s=0)

@@ -38,7 +38,7 @@ def environment(
         "BERTH_PORT": str(port),
         tree.ALLOCATION: spec.allocation,
         tree.SITE: site,
-        "CUDA_VISIBLE_DEVICES": real,      # empty: no card, where an absent variable would mean every card
+        "CUDA_VISIBLE_DEVICES": real,  # empty: no card, where an absent variable would mean every card
         "NVIDIA_VISIBLE_DEVICES": real or "void",
         "BERTH_SIMULATED_GPUS": simulated,
     }

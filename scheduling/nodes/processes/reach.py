@@ -11,7 +11,7 @@ def places_of(interpreter: Path) -> list[Path]:
     them one by one.
     """
     places, here = [], interpreter.absolute()
-    for _step in range(40):    # as many links as the kernel follows
+    for _step in range(40):  # as many links as the kernel follows
         places.append(here.parent.parent)
         if not here.is_symlink():
             break

@@ -23,14 +23,14 @@ import select
 import signal
 import sys
 
-TYPE_CHECKING = False    # typing is worth 10 ms at each launch, and only checkers need it
+TYPE_CHECKING = False  # typing is worth 10 ms at each launch, and only checkers need it
 if TYPE_CHECKING:
     from typing import Any, NoReturn
 
 CLONE_NEWNS, CLONE_NEWPID = 0x00020000, 0x20000000
 MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_REMOUNT, MS_BIND, MS_REC, MS_SLAVE = 1, 2, 4, 8, 32, 4096, 16384, 1 << 19
 PR_SET_CHILD_SUBREAPER, PR_SET_NO_NEW_PRIVS = 36, 38
-COVER = "mode=0755,size=1m,nr_inodes=4k"    # of the empty folders laid over closed ones
+COVER = "mode=0755,size=1m,nr_inodes=4k"  # of the empty folders laid over closed ones
 
 libc = ctypes.CDLL(None, use_errno=True)
 
@@ -64,7 +64,7 @@ def answer(text: str) -> None:
 
 def supervise(orders: dict[str, Any]) -> NoReturn:
     for ignored in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        signal.signal(ignored, signal.SIG_IGN)     # it ends with its command, or by SIGKILL
+        signal.signal(ignored, signal.SIG_IGN)  # it ends with its command, or by SIGKILL
     state = os.open(orders["state"], os.O_DIRECTORY)
     introduce(state, port=orders["port"])
     log = Log(orders["log"], limit=orders["log_limit"])
@@ -83,7 +83,7 @@ def supervise(orders: dict[str, Any]) -> NoReturn:
         become(orders, output=its_output, trouble=its_trouble)
     os.close(its_output)
     os.close(its_trouble)
-    failed = os.read(trouble, 4096)    # empty once the command's exec has closed its end
+    failed = os.read(trouble, 4096)  # empty once the command's exec has closed its end
     if failed:
         raise Failed(*failed.decode().split("\n", 1))
     answer("ok")
@@ -94,7 +94,7 @@ def supervise(orders: dict[str, Any]) -> NoReturn:
     while status is None:
         readable, _, _ = select.select(watched, [], [])
         if output in readable and not log.take(output):
-            watched.remove(output)     # every holder of its output has closed it
+            watched.remove(output)  # every holder of its output has closed it
         if ended in readable:
             os.read(ended, 512)
             status = reap(command)
@@ -103,7 +103,7 @@ def supervise(orders: dict[str, Any]) -> NoReturn:
     if output in watched:
         log.take(output)
     os.pwrite(os.open("exit", os.O_WRONLY, dir_fd=state), f"{status}\n".encode(), 0)
-    os._exit(0)    # as the first process of its namespace it takes everything in it along
+    os._exit(0)  # as the first process of its namespace it takes everything in it along
 
 
 def introduce(state: int, *, port: int) -> None:
@@ -111,7 +111,7 @@ def introduce(state: int, *, port: int) -> None:
 
     The exit status is later written over blanks: that needs no disk space.
     """
-    with open("/proc/self/stat") as stat:      # still the machine's /proc, so these are the machine's numbers
+    with open("/proc/self/stat") as stat:  # still the machine's /proc, so these are the machine's numbers
         pid, rest = stat.read().split(" ", 1)
     started = rest.rsplit(") ", 1)[1].split()[19]
     with open("/proc/sys/kernel/random/boot_id") as boot:
@@ -207,7 +207,7 @@ def rearrange(orders: dict[str, Any]) -> None:
     """
     kept = {place: (os.open(source, os.O_PATH), writable) for source, place, writable in orders["keep"]}
     mount(None, "/", None, MS_REC | MS_SLAVE)
-    os.umask(0o022)     # the folders on the way are for everybody to pass
+    os.umask(0o022)  # the folders on the way are for everybody to pass
     covered = []
     for path in sorted({*orders["cover"], *kept}, key=lambda path: (path.count("/"), path)):
         if path in kept:
@@ -244,7 +244,7 @@ def become(orders: dict[str, Any], *, output: int, trouble: int) -> NoReturn:
         for changed in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD, signal.SIGPIPE):
             signal.signal(changed, signal.SIG_DFL)
         with open("/proc/self/oom_score_adj", "w") as score:
-            score.write("500")     # when memory runs out, the workspace goes before the portal
+            score.write("500")  # when memory runs out, the workspace goes before the portal
         os.dup2(os.open("/dev/null", os.O_RDONLY), 0)
         os.dup2(output, 1)
         os.dup2(output, 2)
@@ -264,10 +264,10 @@ def become(orders: dict[str, Any], *, output: int, trouble: int) -> NoReturn:
         os.write(trouble, f"unreachable\n{error}".encode())
     except OSError as error:
         os.write(trouble, f"{'command-missing' if error.errno == errno.ENOENT else 'start-failed'}\n{error}".encode())
-    except ValueError as error:    # a NUL in an argument or a variable
+    except ValueError as error:  # a NUL in an argument or a variable
         os.write(trouble, f"start-failed\n{error}".encode())
     finally:
-        os._exit(126)    # this copy of the supervisor must never go on as one
+        os._exit(126)  # this copy of the supervisor must never go on as one
 
 
 def refuse_to_see(secrets: list[str]) -> None:

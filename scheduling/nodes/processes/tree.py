@@ -7,7 +7,7 @@ from collections import defaultdict
 from dataclasses import dataclass
 
 ALLOCATION, SITE = "BERTH_ALLOCATION", "BERTH_SITE"
-_DEAD = "ZXx"    # states of a process of which nothing but the entry is left
+_DEAD = "ZXx"  # states of a process of which nothing but the entry is left
 
 
 @dataclass(frozen=True, slots=True)
