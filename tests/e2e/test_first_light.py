@@ -69,8 +69,8 @@ def new_notebook(page: Page) -> Locator:
 
 
 def keep_picture(page: Page, name: str) -> None:
-    """The README's pictures are made here: BERTH_SCREENSHOTS=1 make test ARGS=tests/e2e/test_first_light.py"""
-    if os.environ.get("BERTH_SCREENSHOTS") == "1":
+    """The README's pictures are made here: SCREENSHOTS=1 make test ARGS=tests/e2e/test_first_light.py"""
+    if os.environ.get("SCREENSHOTS") == "1":
         folder = ROOT / "docs" / "screenshots"
         folder.mkdir(parents=True, exist_ok=True)
         page.screenshot(path=folder / f"{name}.png")
