@@ -46,8 +46,13 @@ def _guarded_connect_ex(sock: socket.socket, address: Any) -> int:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Whatever uses the database in this process must say the same on both; `tests/run.py` selects by this mark."""
+    """Whatever uses the database in this process must say the same on both; `tests/run.py` selects by this mark.
+
+    Not the pages in a browser: they take minutes and ask the database nothing that the other tests do not ask.
+    """
     for item in items:
+        if "e2e" in item.path.parts:
+            continue
         fixtures = getattr(item, "fixturenames", ())
         if item.get_closest_marker("django_db") or {"db", "transactional_db"} & set(fixtures):
             item.add_marker("databases")
