@@ -11,9 +11,10 @@ from scheduling.core.lifecycle import FINAL, JobState
 from scheduling.services import JobSpec, cancel_job, refuse_what_never_fits, submit_job
 from tenants.models import Team, User
 from tenants.permissions import may_submit, may_use_workspace
+from workspaces.choices import why_only_one
 from workspaces.gateway.tickets import mint
 from workspaces.models import Image, Volume, Workspace
-from workspaces.selectors import NoSuchWorkspace, drivers_here, why_only_one
+from workspaces.selectors import NoSuchWorkspace, drivers_here
 from workspaces.wiring import wired
 
 SERVER_PORT = 8888

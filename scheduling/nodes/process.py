@@ -7,6 +7,8 @@ survives its stop. Below the data folder it owns
     process/<allocation>/   supervisor, exit, passwd, tmp/   (processes/supervisor.py writes the first two)
     logs/<allocation>.log   and .log.1
     volumes/<name>/         which it makes and never removes
+
+Long because the six verbs share one picture of what is alive; how each is done stands in `processes/`.
 """
 
 import errno

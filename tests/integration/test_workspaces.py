@@ -13,7 +13,7 @@ from scheduling.models import Job
 from scheduling.nodes.driver import Phase
 from tests.hand_node import HandNode, node
 from tests.people import make_people
-from workspaces import selectors, services
+from workspaces import choices, selectors, services
 from workspaces.images import ship_catalogue
 from workspaces.models import Volume, Workspace
 
@@ -208,10 +208,10 @@ def test_only_a_running_workspace_has_a_ticket(world, node):
 
 
 def test_the_form_remembers_the_last_choice_and_drops_what_is_not_on_offer(world, node):
-    first = selectors.launch_choices(world.alice, now=clock.now())
+    first = choices.launch_choices(world.alice, now=clock.now())
     assert (first.last.image, first.last.gpus, first.last.team) == ("berth-lab", 1, "red")
     launch(world.alice, gpus=2, cpu_millis=500, memory_mib=2048)
-    assert selectors.launch_choices(world.alice, now=clock.now()).last == selectors.LastChoice(
+    assert choices.launch_choices(world.alice, now=clock.now()).last == choices.LastChoice(
         "red", "berth-lab", 2, 500, 2048
     )
 

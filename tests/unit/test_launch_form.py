@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from workspaces.selectors import GpuOption, ImageChoice, LastChoice, LaunchChoices
+from workspaces.choices import GpuOption, ImageChoice, LastChoice, LaunchChoices
 from workspaces.web.launch_form import NO_NUMBER, Ask, launch_form
 
 CHOICES = LaunchChoices(

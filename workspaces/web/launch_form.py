@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from urllib.parse import urlencode
 
-from workspaces.selectors import ImageChoice, LaunchChoices
+from workspaces.choices import ImageChoice, LaunchChoices
 
 FIELDS = ("team", "image", "gpus", "cpus", "memory_gib", "name")
 # Short enough that no number overflows a column, strict enough that no "1e999" becomes one.

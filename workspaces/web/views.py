@@ -12,6 +12,7 @@ from django.views.decorators.http import require_GET, require_http_methods, requ
 from portal.kernel import clock
 from portal.kernel.errors import BerthError, Missing
 from workspaces import selectors, services
+from workspaces.choices import launch_choices
 from workspaces.web.launch_form import LaunchForm, launch_form, launch_key
 from workspaces.web.presenting import card_of, counted, edition, pace, said
 from workspaces.web.signing_in import signed_in
@@ -20,7 +21,7 @@ from workspaces.web.signing_in import signed_in
 @require_GET
 @signed_in
 def home(request: HttpRequest) -> HttpResponse:
-    choices = selectors.launch_choices(request.user, now=clock.now())
+    choices = launch_choices(request.user, now=clock.now())
     facts = {"choices": choices, "form": launch_form({}, choices), "launch_key": _new_key(), **_rack(request)}
     return render(request, "workspaces/home.html", facts)
 
@@ -37,7 +38,7 @@ def launch(request: HttpRequest) -> HttpResponse:
     """The form, which a query string fills in; and what it sends."""
     now = clock.now()
     typed = request.POST if request.method == "POST" else request.GET
-    choices = selectors.launch_choices(request.user, now=now)
+    choices = launch_choices(request.user, now=now)
     form = launch_form(typed.dict(), choices)
     if request.method != "POST":
         return _launch_page(request, form, stale="stale" in request.GET)
