@@ -1,62 +1,63 @@
-"""plan(cluster, policy) -> Plan: who gets which slots in this cycle, who must stop, and why the others wait.
+"""plan(cluster, policy, now) -> Plan: who gets which place in this cycle, who must stop or be suspended, why others wait.
 
-Deterministic: the same snapshot gives the same plan. The same function serves the live loop and, later, the simulator,
-estimates and what-if questions.
+(The body follows in the next commits; these signatures are fixed.)
 """
 
-from scheduling.core.cluster import Ask, Cluster
-from scheduling.core.decisions import Hold, HoldCode, Place, Plan, Stop
-from scheduling.core.explain import behind, why_not
-from scheduling.core.ledger import Ledger
-from scheduling.core.lifecycle import EndReason, JobState
-from scheduling.core.placement import could_ever_fit, place
+from collections.abc import Iterable
+
+from scheduling.core.cluster import Ask, Booking, Claim, Cluster, Node, Run, Team
+from scheduling.core.decisions import Plan
 from scheduling.core.policy import Policy
 
 
-def plan(cluster: Cluster, policy: Policy) -> Plan:
-    """Expire what is over its time, then walk the queue in order."""
-    stops = _expire(cluster, policy)
-    places, holds = _walk(cluster)
-    return Plan(stops=stops, places=places, holds=holds)
+def plan(cluster: Cluster, policy: Policy, now: int, *, explain: bool = True) -> Plan:
+    """Decide one cycle on a snapshot: a Planner used once."""
+    planner = Planner(policy, explain=explain)
+    planner.load(cluster)
+    return planner.plan(now)
 
 
-def _expire(cluster: Cluster, policy: Policy) -> tuple[Stop, ...]:
-    """Step 1: every state has a time-out, so nothing waits for ever for a machine that does not answer."""
-    stops = []
-    for run in cluster.runs:
-        if run.state is JobState.RUNNING and run.ran_s >= run.limit_s:
-            stops.append(Stop(run.job, run.version, EndReason.TIMED_OUT))
-        elif run.state is JobState.STARTING and run.in_state_s >= policy.start_timeout_s:
-            stops.append(Stop(run.job, run.version, EndReason.START_TIMEOUT))
-        elif run.state is JobState.PLACED and run.stalled_s >= policy.place_timeout_s:
-            stops.append(Stop(run.job, run.version, EndReason.PLACE_TIMEOUT))
-    return tuple(stops)
+class Planner:
+    """The snapshot kept warm: told what changed, it plans exactly what a cold plan on `snapshot()` would."""
 
+    def __init__(self, policy: Policy, *, explain: bool = True) -> None: ...
 
-def _walk(cluster: Cluster) -> tuple[tuple[Place, ...], tuple[Hold, ...]]:
-    """Step 2: first come, first served. A job that needs GPUs never overtakes an older one that waits for GPUs, so
-    large asks do not starve; work without GPUs does not stand in that line."""
-    ledger = Ledger(cluster)
-    places: list[Place] = []
-    holds: list[Hold] = []
-    waiting_for_gpus = 0
-    for ask in sorted(cluster.asks, key=_order):
-        position = len(holds) + 1
-        if ask.gpus and waiting_for_gpus and any(could_ever_fit(ask, node) for node in ledger.accepting()):
-            holds.append(behind(ask, position, waiting_for_gpus))
-            waiting_for_gpus += 1
-            continue
-        parts = place(ask, ledger)
-        if parts is not None:
-            places.append(Place(ask.job, ask.version, parts))
-            continue
-        hold = why_not(ask, ledger, position)
-        holds.append(hold)
-        # What no node can ever hold must not bar the way for those behind it.
-        if ask.gpus and hold.code is not HoldCode.NEVER_FITS:
-            waiting_for_gpus += 1
-    return tuple(places), tuple(holds)
+    def load(self, cluster: Cluster) -> None:
+        """Start from a snapshot."""
 
+    def submit(self, ask: Ask) -> None:
+        """A job waits: new, requeued, or suspended (with `pinned`). Replaces an earlier ask of the same job."""
 
-def _order(ask: Ask) -> tuple[int, int]:
-    return (ask.submitted, ask.job)
+    def withdraw(self, job: int) -> None:
+        """A waiting job left the queue without a start."""
+
+    def started(self, run: Run, *, now: int) -> None:
+        """A waiting job got its place: its ask and its claim go, the run holds from now on."""
+
+    def changed(self, run: Run, *, now: int) -> None:
+        """A run moved to another state (RUNNING, SUSPENDING, STOPPING …); its parts are the same as before."""
+
+    def ended(self, job: int, *, now: int) -> None:
+        """A run's parts are free (released, or suspended: then `submit` it with `pinned`)."""
+
+    def node_changed(self, node: Node) -> None:
+        """A node is new, or accepts work or not, or was cut or labelled anew."""
+
+    def node_removed(self, node: int) -> None: ...
+
+    def teams_changed(self, teams: Iterable[Team]) -> None:
+        """The whole team tree with its quotas, anew."""
+
+    def claimed(self, claim: Claim, *, now: int) -> None:
+        """A claim of the last plan was stored."""
+
+    def unclaimed(self, job: int, *, now: int) -> None:
+        """A claim expired, or its job left."""
+
+    def booked(self, bookings: Iterable[Booking]) -> None:
+        """All calendar reservations, anew."""
+
+    def plan(self, now: int) -> Plan: ...
+
+    def snapshot(self) -> Cluster:
+        """The cluster as this planner sees it: plan(planner.snapshot(), policy, now) == planner.plan(now)."""
