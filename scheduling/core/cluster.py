@@ -1,8 +1,9 @@
 """One moment of the system, frozen: what there is, what runs, what waits, what is promised.
 
-Everything `plan` may look at is here, so a snapshot can be dumped, replayed and changed for a what-if question. Times are
-whole seconds on one axis (the epoch in the live loop, trace time in the simulator); durations end in `_s`. GPU amounts are
-integer units (42,000 a card, see `units`), CPU thousandths of a core, memory MiB. Ids are positive; 0 means "none".
+Everything `plan` may look at is here, so a snapshot can be dumped, replayed and changed for a what-if question. Times
+are whole seconds on one axis (the epoch in the live loop, trace time in the simulator); durations end in `_s`. GPU
+amounts are integer units (42,000 a card, see `units`), CPU thousandths of a core, memory MiB. Ids are positive; 0
+means "none".
 """
 
 from dataclasses import dataclass, replace
@@ -24,8 +25,8 @@ class Instance:
 class Gpu:
     """One card. `island`: cards of a node with the same number reach each other over NVLink.
 
-    `layout`: the MIG instances that exist now, held or free; empty for a card that is not cut. `mig`: the card may be cut
-    (its pool allows it and the model is known to `mig`).
+    `layout`: the MIG instances that exist now, held or free; empty for a card that is not cut. `mig`: the card may be
+    cut (its pool allows it and the model is known to `mig`).
     """
 
     id: int
@@ -40,9 +41,9 @@ class Gpu:
 class Node:
     """One machine. `path`: its domains from the widest to the narrowest, as `Policy.levels` names them (block, rack).
 
-    cpu_millis and memory_mib are what the whole machine offers to jobs; what is free follows from the runs. `reserved_*`
-    is taken by something that is no job. `accepts`: ready for new work; a drained or silent node does not, and its cards no
-    longer count as capacity except where somebody still holds them.
+    cpu_millis and memory_mib are what the whole machine offers to jobs; what is free follows from the runs.
+    `reserved_*` is taken by something that is no job. `accepts`: ready for new work; a drained or silent node does
+    not, and its cards no longer count as capacity except where somebody still holds them.
     """
 
     id: int
@@ -75,7 +76,8 @@ class Pool:
 @dataclass(frozen=True, slots=True)
 class Quota:
     """What one team has in one pool. Give `guaranteed` in units, or `percent_milli` in thousandths of a percent of what
-    the pool really has (40 % = 40_000); the two add up. None means no limit. `user_limit`: the most one member may use."""
+    the pool really has (40 % = 40_000); the two add up. None means no limit. `user_limit`: the most one member may
+    use."""
 
     pool: str
     guaranteed: int = 0
@@ -88,8 +90,8 @@ class Quota:
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """A daily span in which a team's jobs may start: seconds after midnight UTC, `days` with Monday = 0. A span whose end
-    is before its start runs over midnight and belongs to the day it starts on."""
+    """A daily span in which a team's jobs may start: seconds after midnight UTC, `days` with Monday = 0. A span whose
+    end is before its start runs over midnight and belongs to the day it starts on."""
 
     days: tuple[int, ...]
     starts: int
@@ -98,8 +100,9 @@ class Window:
 
 @dataclass(frozen=True, slots=True)
 class Team:
-    """A node of the team tree; parent 0 hangs under the root, which owns the pools. Without `windows` it may start work at
-    any time. `min_runtime_s`: its work is left alone for so long after each start, unless the job says more."""
+    """A node of the team tree; parent 0 hangs under the root, which owns the pools. Without `windows` it may start
+    work at any time. `min_runtime_s`: its work is left alone for so long after each start, unless the job says
+    more."""
 
     id: int
     name: str
@@ -133,12 +136,13 @@ class Need:
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """What a job needs, per replica; all replicas start or none. Jobs with equal shapes are interchangeable to placement.
+    """What a job needs, per replica; all replicas start or none. Jobs with equal shapes are interchangeable to
+    placement.
 
     At most one of `gpus` (whole cards), `mig` (a profile like `2g.20gb`, or `2g` for any with two compute slices) and
-    `thousandths` (a share of one card) is set. `gpu_memory_mib`: the least a card or instance must have, or what the share
-    holds of its card. `models` and `pools`: acceptable ones, best first; empty: any. `required`/`preferred`: the level of
-    the topology, or `node`, inside which all replicas must, or should, lie.
+    `thousandths` (a share of one card) is set. `gpu_memory_mib`: the least a card or instance must have, or what the
+    share holds of its card. `models` and `pools`: acceptable ones, best first; empty: any. `required`/`preferred`:
+    the level of the topology, or `node`, inside which all replicas must, or should, lie.
     """
 
     gpus: int = 0
@@ -193,10 +197,11 @@ class Ask:
     """A job that waits, queued or suspended.
 
     `version`: enacted only if the job is still this one. `submitted` is kept across requeues. `deadline`: 0, or when an
-    *accepted* deadline falls. `not_before`: never started earlier. `may_evict_from`: until then it takes free slots only,
-    because it was itself evicted a short while ago. `attained`: GPU-unit-seconds that it has had so far. `min_runtime_s`:
-    once started it is left alone for so long. A suspended job has `pinned`: the parts to which it must return, and
-    `suspended_at`. `saved_mib`: what its GPU memory amounts to when it is suspended, per part (0: not known).
+    *accepted* deadline falls. `not_before`: never started earlier. `may_evict_from`: until then it takes free slots
+    only, because it was itself evicted a short while ago. `attained`: GPU-unit-seconds that it has had so far.
+    `min_runtime_s`: once started it is left alone for so long. A suspended job has `pinned`: the parts to which it
+    must return, and `suspended_at`. `saved_mib`: what its GPU memory amounts to when it is suspended, per part (0:
+    not known).
     """
 
     job: int
@@ -225,8 +230,8 @@ class Ask:
 class Run:
     """A job that holds something, from PLACED to STOPPING. `ask` is what it asked for and what it goes back to.
 
-    `held_at`: when it got its place. `running_at`: when RUNNING began in this attempt, 0 before that; the time limit counts
-    from there. `since`: when the present state began; `progress_at`: the last sign of progress while PLACED.
+    `held_at`: when it got its place. `running_at`: when RUNNING began in this attempt, 0 before that; the time limit
+    counts from there. `since`: when the present state began; `progress_at`: the last sign of progress while PLACED.
     """
 
     ask: Ask
@@ -251,8 +256,9 @@ class Run:
 # ------------------------------------------------------------------------------------------------ what is promised
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """A place that is being freed for one job: it bars everyone else and counts as the job's use, until the job is placed
-    there, leaves the queue, or the claim expires. `victims`: the jobs that must be gone before it can be used."""
+    """A place that is being freed for one job: it bars everyone else and counts as the job's use, until the job is
+    placed there, leaves the queue, or the claim expires. `victims`: the jobs that must be gone before it can be
+    used."""
 
     job: int
     parts: tuple[Part, ...]
@@ -298,7 +304,8 @@ def requeued(run: Run, *, now: int, outcome: Outcome, no_evict_s: int, kept: int
     """The ask with which a run goes back to the queue: submitted as before, and calm for a while if it was evicted.
 
     The horizon is max(no_evict_s, twice its minimum runtime): without it two teams could evict each other for ever.
-    `kept`: unit-seconds of service that count as attained (a suspended job keeps all, a restarted one by its tier's rule).
+    `kept`: unit-seconds of service that count as attained (a suspended job keeps all, a restarted one by its tier's
+    rule).
     """
     ask = run.ask
     calm = now + max(no_evict_s, 2 * ask.min_runtime_s) if outcome is Outcome.EVICTED else ask.may_evict_from

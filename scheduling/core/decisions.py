@@ -22,6 +22,8 @@ class HoldCode(StrEnum):
     POOL_FULL = "pool_full"            # everything that the tree may give is in use
     CLAIMED = "claimed"                # others are stopping for it
     GPUS_BUSY = "gpus_busy"
+    SLICES_BUSY = "slices_busy"        # no card has a share or instance of that size free
+    GANG_BUSY = "gang_busy"            # some replicas would fit, not all
     CPU_BUSY = "cpu_busy"
     MEMORY_BUSY = "memory_busy"
     TOPOLOGY = "topology"              # enough is free, but not close together
@@ -52,7 +54,8 @@ class Stop:
 
 @dataclass(frozen=True, slots=True)
 class Suspend:
-    """Save a run's GPU memory to its node and free its GPUs for `beneficiary`; it resumes there later, with nothing lost."""
+    """Save a run's GPU memory to its node and free its GPUs for `beneficiary`; it resumes there later, with nothing
+    lost."""
 
     job: int
     version: int
@@ -61,8 +64,8 @@ class Suspend:
 
 @dataclass(frozen=True, slots=True)
 class Recut:
-    """Change the MIG layout of one card, on parts that nobody holds: first destroy, then create. It comes before the Place
-    that needs it: the node makes the instance, then starts the container in it."""
+    """Change the MIG layout of one card, on parts that nobody holds: first destroy, then create. It comes before the
+    Place that needs it: the node makes the instance, then starts the container in it."""
 
     gpu: int
     node: int
@@ -82,7 +85,8 @@ class Reserve:
 
 @dataclass(frozen=True, slots=True)
 class Cause:
-    """A code and its numbers, shared by all jobs that wait for the same thing. Integers only; `explain` makes the words."""
+    """A code and its numbers, shared by all jobs that wait for the same thing. Integers only; `explain` makes the
+    words."""
 
     code: HoldCode
     numbers: tuple[tuple[str, int], ...] = ()
@@ -107,8 +111,8 @@ class Hold:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """One cycle's decisions. `claims` are the new ones; a claim of the snapshot that a Place fulfils, whose job is gone or
-    that has expired ends by itself."""
+    """One cycle's decisions. `claims` are the new ones; a claim of the snapshot that a Place fulfils, whose job is
+    gone or that has expired ends by itself."""
 
     stops: tuple[Stop, ...] = ()
     suspends: tuple[Suspend, ...] = ()

@@ -14,8 +14,9 @@ class SizeRule(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Tier:
-    """A class of work; `Policy.tiers` lists them, the first goes first. `critical` must be granted by policy: it goes before
-    every other order and may take guaranteed work of others. `rotate`: its suspendable jobs may share GPUs in turns."""
+    """A class of work; `Policy.tiers` lists them, the first goes first. `critical` must be granted by policy: it goes
+    before every other order and may take guaranteed work of others. `rotate`: its suspendable jobs may share GPUs in
+    turns."""
 
     name: str
     critical: bool = False
@@ -77,3 +78,7 @@ class Policy:
     place_timeout_s: int = 600
     #: a started container whose server does not answer for so long is stopped
     start_timeout_s: int = 120
+
+    @property
+    def rotates(self) -> bool:
+        return any(tier.rotate for tier in self.tiers)
