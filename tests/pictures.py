@@ -28,8 +28,8 @@ def cluster(
     drawn: dict[str, Ask] | None = None,
     since: int = 0,
 ) -> Cluster:
-    """Nodes from a picture; `!` after a name: the node accepts no work. `drawn`: what the letters asked for. Letters hold
-    GPUs only, so that CPU and memory stay as the test says."""
+    """Nodes from a picture; `!` after a name: the node accepts no work. `drawn`: what the letters asked for. Letters
+    hold GPUs only, so that CPU and memory stay as the test says."""
     nodes, parts, gpu_id = [], {}, 0
     for number, drawing in enumerate(picture.split("|"), start=1):
         name, _, marks = drawing.strip().partition(" ")

@@ -74,12 +74,33 @@ class TimeMap:
         return {host_id: known[host_id] for host_id in hosts if known[host_id]}
 
     def _steps_of(self, want: Want, host: Host, suitable: int) -> Steps:
+        """From when on how many replicas fit, as what runs comes to its end."""
         ends = self.search.promises.ends
+        if want.shape.gpus and (quick := self._by_cards(want, host, suitable)) is not None:
+            return quick
         steps: Steps = []
         for at in sorted({self.now, *(ends[job] for job, _ in host.parts if job in ends)}):
             fits = self._count_at(want, host, suitable, at, (0, 0, 0))
             if fits and (not steps or fits > steps[-1][1]):
                 steps.append((at, fits))
+        return steps
+
+    def _by_cards(self, want: Want, host: Host, suitable: int) -> Steps | None:
+        """The steps where cards are all that binds: replica k fits when card k * gpus is free. None: CPU or memory
+        bind."""
+        ends, shape = self.search.promises.ends, want.shape
+        free_from = sorted(
+            max([ends[job] for job, _ in host.cards[place]], default=self.now) for place in bits(suitable)
+        )
+        steps: Steps = []
+        for count in range(1, min(shape.replicas, len(free_from) // shape.gpus) + 1):
+            at = free_from[count * shape.gpus - 1]
+            cpu, memory = self.search.promises.free_at(host, at)
+            if cpu < count * shape.cpu_millis or memory < count * shape.memory_mib:
+                return None
+            if steps and steps[-1][0] == at:
+                steps.pop()
+            steps.append((at, count))
         return steps
 
     def _promised_ends(self, hosts: dict[int, tuple[Host, int]]) -> set[int]:

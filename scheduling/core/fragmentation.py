@@ -1,9 +1,9 @@
 """How much of what is free on a node is of no use to the work that usually comes, and what a placement adds to it.
 
 The measure of "Beware of Fragmentation" (Weng et al., USENIX ATC 2023), in integers: for each kind of ask seen so far,
-the free thousandths of the node's cards that this kind could not use are lost to it; a kind that the node cannot serve at
-all loses everything that is free. The sum over the kinds, each weighted by how often it came, is the node's fragmentation.
-The best place for an ask is where that sum grows least.
+the free thousandths of the node's cards that this kind could not use are lost to it; a kind that the node cannot
+serve at all loses everything that is free. The sum over the kinds, each weighted by how often it came, is the node's
+fragmentation. The best place for an ask is where that sum grows least.
 
 One refinement: a kind that could use c cards, but finds CPU and memory for only m < c of its copies, counts only m of
 them as of use. Without it a node short of CPU looks as good as one with plenty until the last copy no longer fits.
@@ -43,8 +43,8 @@ class Kind:
 
 
 class Mix:
-    """The asks seen so far. The kinds used for scores are renewed only when the number of asks has doubled, so scores can
-    be kept between (`version` tells when not), and renewing costs next to nothing."""
+    """The asks seen so far. The kinds used for scores are renewed only when the number of asks has doubled, so scores
+    can be kept between (`version` tells when not), and renewing costs next to nothing."""
 
     def __init__(self) -> None:
         self.version = 0

@@ -44,25 +44,39 @@ def never_cause(causes: Causes, state: State, shape: Shape) -> Cause:
 def capacity_cause(causes: Causes, state: State, want: Want) -> Cause:
     """GPUs before CPU before memory; enough of each on some node: then it is the topology, or the sum over nodes."""
     shape = want.shape
-    hosts = state.ledger.hosts
     options: Options = [option for groups in state.search.options(shape, want.pool) for option in groups]
-    ids = [(i, cards) for group, cards in options for bucket in group.buckets for i in bucket]
-    if not ids:
+    if not any(bucket for group, _ in options for bucket in group.buckets):
         return causes.of(HoldCode.NO_NODES)
-    if shape.gpus:
-        free = max((hosts[i].free & cards).bit_count() for i, cards in ids)
-        if free < shape.gpus:
-            return causes.of(HoldCode.GPUS_BUSY, gpus=shape.gpus, free_gpus=free)
-        ids = [(i, cards) for i, cards in ids if (hosts[i].free & cards).bit_count() >= shape.gpus]
-    elif shape.wants_gpu:
+    if shape.wants_gpu and not shape.gpus:
         return causes.of(HoldCode.SLICES_BUSY, units=state.costs_of(shape)[0][1] // shape.replicas)
-    cpu = max(_spare(state, i, want)[0] for i, _ in ids)
+    ids = [
+        host_id
+        for group, cards in options
+        for count in range(shape.gpus, group.size + 1)
+        for host_id in group.buckets[count]
+        if (state.ledger.hosts[host_id].free & cards).bit_count() >= shape.gpus
+    ]
+    if not ids:
+        return causes.of(HoldCode.GPUS_BUSY, gpus=shape.gpus, free_gpus=_most_free(state, options))
+    cpu = max(_spare(state, i, want)[0] for i in ids)
     if cpu < shape.cpu_millis:
         return causes.of(HoldCode.CPU_BUSY, cpu_millis=shape.cpu_millis, free_cpu_millis=max(0, cpu))
-    memory = max(_spare(state, i, want)[1] for i, _ in ids if _spare(state, i, want)[0] >= shape.cpu_millis)
+    memory = max(_spare(state, i, want)[1] for i in ids if _spare(state, i, want)[0] >= shape.cpu_millis)
     if memory < shape.memory_mib:
         return causes.of(HoldCode.MEMORY_BUSY, memory_mib=shape.memory_mib, free_memory_mib=max(0, memory))
     return _gang_cause(causes, state, want, options)
+
+
+def _most_free(state: State, options: Options) -> int:
+    """The most suitable cards that are free on one node: the fullest bucket says it where all cards suit."""
+    most = 0
+    for group, cards in options:
+        for count in range(group.size, most, -1):
+            if group.buckets[count]:
+                free = (state.ledger.hosts[host_id].free for host_id in group.buckets[count])
+                all_suit = cards.bit_count() == group.size
+                most = max(most, count if all_suit else max((bits & cards).bit_count() for bits in free))
+    return most
 
 
 def _spare(state: State, host_id: int, want: Want) -> tuple[int, int]:

@@ -187,19 +187,25 @@ class Tournament:
         self._seed(self._root)
 
     def next(self) -> tuple[Entry, Kind] | None:
-        return self._champion(self._root)
+        champion = self._champion(self._root)
+        if champion is not None:
+            seat = self._root
+            while seat.user == 0:
+                seat = seat.heap[0][2]
+            self._chosen = seat.lines[0][2]
+        return champion
 
     def passed(self) -> None:
         """The champion has been decided: its line goes on behind it."""
-        seat = self._root
-        while seat.user == 0:
-            seat = seat.heap[0][2]
-        seat.lines[0][2].index += 1
+        self._chosen.index += 1
 
     def improved(self, team: int) -> None:
-        """A team's work was evicted, so its keys got better: build the heaps on its way to the root anew."""
+        """A team's work was evicted, so its keys got better: build the heaps on its way to the root anew. Its people's
+        lines only where it has come back below a guarantee."""
         seat: Seat | None = self._team_seats.get(team)
-        for person in seat.seats if seat else ():
+        accounts = [tree.account(team) for tree in self.trees.values()]
+        below = any(account.used < account.guaranteed for account in accounts)
+        for person in seat.seats if seat and below else ():
             if person.user:
                 person.lines = [
                     (self._line_key(cursor.line[cursor.index], cursor.kind), n, cursor)

@@ -284,7 +284,7 @@ class Search:
                 inside[()] = fitting
             else:
                 for entry in fitting:
-                    key = _domain(entry[1], depth, len(levels))
+                    key = domain_of(entry[1], depth, len(levels))
                     if key is not None:
                         inside.setdefault(key, []).append(entry)
             holding = [
@@ -378,7 +378,7 @@ def _suitable(group: Group, shape: Shape) -> Iterator[tuple[int, int]]:
             yield rank, cards
 
 
-def _domain(host: Host, depth: int, levels: int) -> tuple[str, ...] | None:
+def domain_of(host: Host, depth: int, levels: int) -> tuple[str, ...] | None:
     """The name of the domain of this level that the node is in, or None where the node does not say."""
     if depth == levels - 1:
         return (str(host.id).zfill(12),)

@@ -18,8 +18,9 @@ from scheduling.core.backfill import TimeMap
 from scheduling.core.cluster import Ask, Claim, Cluster, Part
 from scheduling.core.decisions import Cause, Hold, HoldCode, Place, Plan, Reserve, Stop, Suspend
 from scheduling.core.lifecycle import EndReason, JobState
+from scheduling.core.minima import Minima
 from scheduling.core.obstacles import Causes, capacity_cause, never_cause, rights_cause
-from scheduling.core.ordering import NEVER, Entry, Kind, Tournament
+from scheduling.core.ordering import Entry, Kind, Tournament
 from scheduling.core.placement import Want
 from scheduling.core.policy import Policy
 from scheduling.core.preemption import Eviction
@@ -83,7 +84,7 @@ class Cycle:
         self.standing: list[tuple[Entry, Kind]] = []
         self._taken: list[int] = []
         self._reserved: dict[tuple[str, int], int] = {}
-        self._no_fit: dict[tuple[object, ...], int] = {}
+        self._no_fit: dict[tuple[object, ...], Minima] = {}
         self._why: dict[tuple[object, ...], Cause] = {}
 
     def decide(self) -> Plan:
@@ -248,16 +249,22 @@ class Cycle:
 
     def _fits(self, ask: Ask, pool: str, units: int) -> bool:
         """Rung 1 and 2: free as it is, or after free parts of a card are cut anew."""
-        key = (ask.shape, pool, ask.team if ask.shape.thousandths or self.state.bookings else 0)
-        if self._no_fit.get(key, NEVER) <= ask.limit_s:
+        failed = self._no_fit.setdefault(self._alike(ask, pool), Minima())
+        size = (ask.shape.cpu_millis, ask.shape.memory_mib, ask.limit_s)
+        if failed.covers(size):
             return False
         want = Want(ask.job, ask.team, ask.shape, pool, self.now + ask.limit_s)
         parts = self.state.search.place(want)
         if parts is None:
-            self._no_fit[key] = ask.limit_s
+            failed.add(size)
             return False
         self._place(ask, pool, units, parts)
         return True
+
+    def _alike(self, ask: Ask, pool: str) -> tuple[object, ...]:
+        """Asks that differ in CPU, memory and limit only. Shares and booked nodes look at the team as well."""
+        team = ask.team if ask.shape.thousandths or self.state.bookings else 0
+        return (pool, team, replace(ask.shape, cpu_millis=0, memory_mib=0))
 
     def _place(self, ask: Ask, pool: str, units: int, parts: tuple[Part, ...]) -> None:
         """The ledger has the parts already: charge them and write the decision down."""

@@ -172,7 +172,7 @@ def children_first(teams: Mapping[int, Team]) -> tuple[int, ...]:
     """Team ids, every child before its parent. Raises CyclicTeams."""
     depth: dict[int, int] = {ROOT: 0}
     for team in teams:
-        chain = []
+        chain: list[int] = []
         node = team
         while node not in depth:
             if node not in teams or node in chain:

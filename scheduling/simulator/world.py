@@ -1,0 +1,302 @@
+"""Virtual time over the core's Planner: the same `plan` as in the live loop, with a trace instead of people and machines.
+
+    arrive     a job of the trace is submitted
+    end        a run has done its work, or has reached its limit
+    released   an evicted run's grace is over
+    look       nothing happened, but the plan may differ now: a turn is over, a claim expires, a start may come
+
+All that happens at one moment is told first; then one plan is made and carried out, and another if it freed something.
+"""
+
+import heapq
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from enum import StrEnum
+
+from scheduling.core.cluster import Ask, Outcome, Part, Run, requeued
+from scheduling.core.decisions import Place, Plan
+from scheduling.core.lifecycle import EndReason, JobState
+from scheduling.core.plan import Planner
+from scheduling.core.policy import DAY, Policy
+from scheduling.simulator.gauge import Gauge
+from scheduling.simulator.history import History, Record
+from scheduling.simulator.site import Site
+from scheduling.simulator.traces.job import TraceJob
+
+
+class Limits(StrEnum):
+    """What the scheduler is told about run times."""
+
+    TRACE = "trace"         # the limits that the trace states; where it states none, `Options.default_limit_s`
+    EXACT = "exact"         # the true run time, as an oracle would know it
+    UNKNOWN = "unknown"     # nothing: every job gets `Options.default_limit_s`
+
+
+class Suspendable(StrEnum):
+    TRACE = "trace"         # the jobs of which the trace says so
+    NONE = "none"
+    ONE_NODE = "one_node"   # whatever runs on one node, as measured (see data on suspending)
+    ALL = "all"
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """`cost_s`: seconds of its run time that a preempted job loses, as (up to so many GPUs, seconds), the last for all."""
+
+    limits: Limits = Limits.TRACE
+    default_limit_s: int = 30 * DAY
+    suspendable: Suspendable = Suspendable.TRACE
+    cost_s: tuple[tuple[int, int], ...] = ()
+    default_tier: str = "normal"
+    sample_s: int = 3600
+    #: jobs that wait while work may be rotated or must first run its minimum time are looked at again after so long
+    look_s: int = 60
+
+
+class Stuck(Exception):
+    """The plan goes on freeing and taking at one moment without end."""
+
+
+_ROUNDS = 10_000
+_ARRIVE, _END, _RELEASED, _LOOK = range(4)
+
+
+@dataclass(slots=True)
+class _Life:
+    """A job that is waiting or running: what it has done in this attempt, and what is still to do."""
+
+    record: Record
+    ran_s: int = 0
+    left_s: int | None = None
+    attempt: int = 0
+    run: Run | None = None
+    ask: Ask | None = None
+
+
+Watch = Callable[[int, int, int], None]     #: time, jobs submitted, jobs ended
+
+
+class World:
+    def __init__(
+        self, site: Site, policy: Policy, jobs: Iterable[TraceJob], options: Options, watch: Watch | None = None
+    ) -> None:
+        self.site, self.policy, self.options = site, policy, options
+        self.planner = Planner(policy, explain=False)
+        self.planner.load(site.cluster())
+        self.gauge = Gauge(site.nodes, options.sample_s)
+        self.history = History(gpus=self.gauge.gpus)
+        self._arrivals = iter(jobs)
+        self._watch = watch
+        self._lives: dict[int, _Life] = {}
+        self._waiting: set[int] = set()
+        self._events: list[tuple[int, int, int, int]] = []
+        self._next: TraceJob | None = None
+        self._count = self._ended = 0
+        self._look_at = -1
+        self._tiers = {tier.name for tier in policy.tiers}
+        self._restless = policy.min_runtime_s > 0 or any(tier.rotate for tier in policy.tiers)
+
+    # ---------------------------------------------------------------------------------------- the clock
+    def run(self) -> History:
+        """Replay until nothing more can happen. Jobs that still wait then have no end in their record."""
+        self._fetch()
+        now = 0
+        while self._events:
+            now = self._events[0][0]
+            if not self.history.records:
+                self.history.began = now
+            self.gauge.advance(now, len(self._waiting))
+            while self._events and self._events[0][0] == now:
+                _, kind, job, attempt = heapq.heappop(self._events)
+                self._happen(now, kind, job, attempt)
+            self._decide(now)
+            if self._watch is not None:
+                self._watch(now, self._count, self._ended)
+        self.history.ended = now
+        self.history.samples = self.gauge.samples
+        return self.history
+
+    def _fetch(self) -> None:
+        self._next = next(self._arrivals, None)
+        if self._next is not None:
+            heapq.heappush(self._events, (self._next.submit_s, _ARRIVE, 0, 0))
+
+    def _happen(self, now: int, kind: int, job: int, attempt: int) -> None:
+        if kind == _ARRIVE:
+            assert self._next is not None
+            self._arrive(self._next)
+            self._fetch()
+        elif kind == _END and self._lives[job].attempt == attempt:
+            self._end(now, self._lives[job])
+        elif kind == _RELEASED and self._lives[job].attempt == attempt:
+            self._requeue(now, self._lives[job])
+
+    # ---------------------------------------------------------------------------------------- what happens to a job
+    def _arrive(self, job: TraceJob) -> None:
+        self._count += 1
+        ask = self.site.ask(
+            job,
+            self._count,
+            limit_s=self._limit(job),
+            suspendable=self._suspendable(job),
+            tier=job.tier if job.tier in self._tiers else self.options.default_tier,
+        )
+        record = Record(job=job, number=self._count, team=ask.team)
+        self.history.records.append(record)
+        self._lives[self._count] = _Life(record=record, left_s=job.duration_s)
+        self.gauge.saw(ask.shape)
+        self._submit(ask)
+        if ask.not_before > job.submit_s:
+            heapq.heappush(self._events, (ask.not_before, _LOOK, 0, 0))
+
+    def _limit(self, job: TraceJob) -> int:
+        known = {Limits.TRACE: job.limit_s, Limits.EXACT: job.duration_s, Limits.UNKNOWN: None}[self.options.limits]
+        return max(1, known if known is not None else self.options.default_limit_s)
+
+    def _suspendable(self, job: TraceJob) -> bool:
+        rule = self.options.suspendable
+        if rule is Suspendable.TRACE:
+            return job.suspendable
+        return rule is Suspendable.ALL or (rule is Suspendable.ONE_NODE and job.replicas == 1)
+
+    def _submit(self, ask: Ask) -> None:
+        self._waiting.add(ask.job)
+        self._lives[ask.job].ask = ask
+        self.planner.submit(ask)
+
+    def _start(self, now: int, place: Place) -> None:
+        life = self._lives[place.job]
+        assert life.ask is not None
+        # The limit counts running time: a resumed run has used part of it already.
+        life.run = Run(
+            ask=life.ask, parts=place.parts, held_at=now, state=JobState.RUNNING, running_at=now - life.ran_s,
+            since=now, progress_at=now, pool=place.pool,
+        )  # fmt: skip
+        self.planner.started(life.run, now=now)
+        self._waiting.discard(place.job)
+        self.gauge.take(life.record.team, place.parts)
+        life.attempt += 1
+        if life.record.first_start is None:
+            life.record.first_start = now
+        allowed = max(0, life.ask.limit_s - life.ran_s)
+        lasts = allowed if life.left_s is None else min(life.left_s, allowed)
+        if life.left_s is not None or self.options.limits is not Limits.UNKNOWN and life.record.job.limit_s is not None:
+            heapq.heappush(self._events, (now + lasts, _END, place.job, life.attempt))
+
+    def _stop(self, now: int, life: _Life) -> Run:
+        """Take its GPUs away; what it did since its last start is added to what it has run."""
+        run = life.run
+        assert run is not None
+        self.planner.ended(run.job, now=now)
+        self.gauge.take(life.record.team, run.parts, -1)
+        life.ran_s = now - run.running_at
+        if life.left_s is not None:
+            life.left_s -= now - run.held_at
+        life.run = None
+        life.attempt += 1
+        return run
+
+    def _end(self, now: int, life: _Life) -> None:
+        self._stop(now, life)
+        self._ended += 1
+        life.record.end = now
+        life.record.timed_out = bool(life.left_s is not None and life.left_s > 0)
+        del self._lives[life.record.number]
+
+    def _suspend(self, now: int, life: _Life) -> None:
+        run = self._stop(now, life)
+        life.record.suspensions += 1
+        self._charge(life)
+        service = _units(run.parts) * (now - run.held_at)
+        self._submit(
+            replace(run.ask, pinned=run.parts, suspended_at=now, attained=run.ask.attained + service)
+        )
+        heapq.heappush(self._events, (now + self.policy.max_parked_s, _LOOK, 0, 0))
+
+    def _requeue(self, now: int, life: _Life) -> None:
+        """The run so far is lost: it starts from the beginning."""
+        run = self._stop(now, life)
+        self._lose_run(life)
+        ask = requeued(run, now=now, outcome=Outcome.EVICTED, no_evict_s=self.policy.no_evict_s)
+        self._submit(ask)
+        heapq.heappush(self._events, (ask.may_evict_from, _LOOK, 0, 0))
+
+    def _lose_run(self, life: _Life) -> None:
+        life.record.requeues += 1
+        life.record.lost_s += life.ran_s
+        life.ran_s, life.left_s = 0, life.record.job.duration_s
+        self._charge(life)
+
+    def _charge(self, life: _Life) -> None:
+        """What the preemption itself costs: so much more to do on the same GPUs."""
+        gpus = life.record.job.all_gpus
+        cost = next((s for most, s in self.options.cost_s if gpus <= most), self.options.cost_s[-1][1] if self.options.cost_s else 0)
+        life.record.lost_s += cost
+        if life.left_s is not None:
+            life.left_s += cost
+
+    # ---------------------------------------------------------------------------------------- decide and carry out
+    def _decide(self, now: int) -> None:
+        for _ in range(_ROUNDS):
+            if not self._waiting:
+                return
+            plan = self.planner.plan(now)
+            self.history.plans += 1
+            if not self._carry_out(now, plan):
+                break
+        else:
+            raise Stuck(f"at {now} the plan frees and takes without end")
+        if self._restless and self._waiting and self._look_at <= now:
+            self._look_at = now + self.options.look_s
+            # Only while something runs: else nothing can change, and the replay would never end.
+            if any(life.run is not None for life in self._lives.values()):
+                heapq.heappush(self._events, (self._look_at, _LOOK, 0, 0))
+
+    def _carry_out(self, now: int, plan: Plan) -> bool:
+        """True if something became free at once, so that another plan may place more."""
+        for cut in plan.recuts:
+            self._recut(cut.node, cut.gpu, cut.destroy, cut.create)
+        for place in plan.places:
+            self._start(now, place)
+        for claim in plan.claims:
+            self.planner.claimed(claim, now=now)
+            heapq.heappush(self._events, (claim.expires_at, _LOOK, 0, 0))
+        freed = False
+        for suspend in plan.suspends:
+            self._suspend(now, self._lives[suspend.job])
+            freed = True
+        for stop in plan.stops:
+            freed |= self._obey(now, self._lives[stop.job], stop.reason)
+        return freed
+
+    def _obey(self, now: int, life: _Life, reason: EndReason) -> bool:
+        if life.run is None:            # suspended for too long: what it saved is given up
+            assert life.ask is not None
+            self._lose_run(life)
+            self._submit(replace(life.ask, pinned=(), suspended_at=0, attained=0, restarts=life.ask.restarts + 1))
+            return True
+        if reason is not EndReason.EVICT:
+            self._end(now, life)
+            return True
+        if self.policy.grace_s:
+            life.attempt += 1           # its own end no longer counts
+            life.run = replace(life.run, state=JobState.STOPPING, since=now, end_reason=reason)
+            self.planner.changed(life.run, now=now)
+            heapq.heappush(self._events, (now + self.policy.grace_s, _RELEASED, life.record.number, life.attempt))
+            return False
+        self._requeue(now, life)
+        return True
+
+    def _recut(self, node_id: int, gpu_id: int, destroy: tuple[object, ...], create: tuple[object, ...]) -> None:
+        node = next(node for node in self.planner.snapshot().nodes if node.id == node_id)
+        cards = tuple(
+            replace(gpu, layout=tuple(sorted(({*gpu.layout} - {*destroy}) | {*create}, key=lambda i: i.start)))  # type: ignore[attr-defined,arg-type,type-var]
+            if gpu.id == gpu_id
+            else gpu
+            for gpu in node.gpus
+        )
+        self.planner.node_changed(replace(node, gpus=cards))
+
+
+def _units(parts: tuple[Part, ...]) -> int:
+    return sum(piece.units for part in parts for piece in part.pieces)
