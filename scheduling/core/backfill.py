@@ -20,6 +20,7 @@ class TimeMap:
     def __init__(self, search: Search, now: int) -> None:
         self.search, self.now = search, now
         self._steps: dict[tuple[Shape, int, int], dict[int, Steps]] = {}
+        self._card_ends: dict[tuple[int, int], tuple[int, list[int]]] = {}
         self._known_changes: dict[tuple[Shape, int, int], int] = {}
 
     # ---------------------------------------------------------------------------------------- the question
@@ -88,10 +89,8 @@ class TimeMap:
     def _by_cards(self, want: Want, host: Host, suitable: int) -> Steps | None:
         """The steps where cards are all that binds: replica k fits when card k * gpus is free. None: CPU or memory
         bind."""
-        ends, shape = self.search.promises.ends, want.shape
-        free_from = sorted(
-            max([ends[job] for job, _ in host.cards[place]], default=self.now) for place in bits(suitable)
-        )
+        shape = want.shape
+        free_from = self._free_from(host, suitable)
         steps: Steps = []
         for count in range(1, min(shape.replicas, len(free_from) // shape.gpus) + 1):
             at = free_from[count * shape.gpus - 1]
@@ -102,6 +101,18 @@ class TimeMap:
                 steps.pop()
             steps.append((at, count))
         return steps
+
+    def _free_from(self, host: Host, suitable: int) -> list[int]:
+        """When each suitable card is free, in order."""
+        version, known = self._card_ends.get((host.id, suitable), (-1, []))
+        if version != host.moves:
+            ends = self.search.promises.ends
+            known = sorted(
+                max([ends[job] for job, _ in host.cards[place]]) if host.cards[place] else self.now
+                for place in bits(suitable)
+            )
+            self._card_ends[host.id, suitable] = (host.moves, known)
+        return known
 
     def _promised_ends(self, hosts: dict[int, tuple[Host, int]]) -> set[int]:
         promised = self.search.promises.hosts

@@ -34,9 +34,10 @@ def _alike(node: Node) -> tuple[object, ...]:
 
 
 class Host:
-    """One node as it is being filled. `free`: a bit for each card that nobody holds any part of."""
+    """One node as it is being filled. `free`: a bit for each card that nobody holds any part of.
+    `moves` counts what was taken and given."""
 
-    __slots__ = ("all", "cards", "cpu", "free", "group", "id", "memory", "node", "parts")
+    __slots__ = ("all", "cards", "cpu", "free", "group", "id", "memory", "moves", "node", "parts")
 
     def __init__(self, node: Node, group: Group) -> None:
         self.node, self.id, self.group = node, node.id, group
@@ -45,6 +46,7 @@ class Host:
         self.memory = node.memory_mib - node.reserved_memory_mib
         self.cards: list[Card] = [[] for _ in node.gpus]
         self.parts: list[tuple[int, Part]] = []
+        self.moves = 0
 
 
 class Ledger:
@@ -124,6 +126,7 @@ class Ledger:
             return
         free = host.free
         self.changes.append(host.id)
+        host.moves += 1
         if sign < 0:
             host.parts.append((job, part))
         else:

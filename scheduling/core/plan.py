@@ -82,6 +82,8 @@ class Cycle:
         self.cause_of: dict[int, Cause] = {}
         self.done: set[int] = set()
         self.standing: list[tuple[Entry, Kind]] = []
+        #: counts what was decided; whatever was found out about holdings holds as long as it stands still
+        self.version = 0
         self._taken: list[int] = []
         self._reserved: dict[tuple[str, int], int] = {}
         self._no_fit: dict[tuple[object, ...], Minima] = {}
@@ -273,6 +275,7 @@ class Cycle:
         state.charge(ask.job, Held(pool, ask.team, ask.user, units, ask.preemptible))
         state.promises.ends[ask.job] = self.now + ask.limit_s
         self._taken.append(ask.job)
+        self.version += 1
         self.done.add(ask.job)
         self.places.append(Place(ask.job, ask.version, parts, pool))
 
@@ -327,16 +330,17 @@ class Cycle:
         """Would it fit if it were over in a moment? Then it is a reservation that it must not touch."""
         if not self.state.explain and not self.state.promises.hosts:
             return self.causes.of(HoldCode.GPUS_BUSY)
-        key = (ask.shape, want.pool, ask.team if ask.shape.thousandths or self.state.bookings else 0, "why")
-        known = self._why.get(key)
+        alike = self._alike(ask, want.pool)
+        known = self._why.get(alike) or self._why.get((*alike, ask.shape))
         if known is None:
-            moment = replace(want, until=self.now + 1)
             mark = self.state.ledger.checkpoint()
-            fits = self.state.search.place(moment) is not None
+            fits = self.state.search.place(replace(want, until=self.now + 1)) is not None
             self.state.ledger.rollback(mark)
-            known = self.causes.of(HoldCode.RESERVED) if fits else capacity_cause(self.causes, self.state, want)
-            if not fits:
-                self._why[key] = known
+            if fits:
+                return self.causes.of(HoldCode.RESERVED)
+            known = capacity_cause(self.causes, self.state, want)
+            binds_all = known.code in (HoldCode.GPUS_BUSY, HoldCode.NO_NODES)
+            self._why[alike if binds_all else (*alike, ask.shape)] = known
         return known
 
     # ---------------------------------------------------------------------------------------- 6. explain

@@ -112,6 +112,7 @@ class Eviction:
         self._bounds: dict[tuple[object, ...], Bounds] = {}
         self._moved: list[int] = []
         self._failed: dict[tuple[object, ...], Minima] = {}
+        self._takings: dict[tuple[str, int, int, int], tuple[int, Taking]] = {}
         self._known_sides: dict[tuple[int, int], tuple[Account, Account]] = {}
 
     # ---------------------------------------------------------------------------------------- the question
@@ -123,32 +124,41 @@ class Eviction:
         if failed.covers((shape.cpu_millis, shape.memory_mib, ask.limit_s)):
             return None
         want = Want(ask.job, ask.team, shape, pool, self.now + ask.limit_s)
-        taking = Taking(want, kind, units)
-        if self._anybody(taking):
-            for groups in self.state.search.options(shape, pool):
-                found = self._best_domain(taking, groups)
-                if found is not None:
-                    return self._claim(want, pool, *found)
+        taking = self._taking(want, kind, units)
+        if not (taking.own or taking.others):
+            failed.add((0, 0, 0))
+            return None
+        for groups in self.state.search.options(shape, pool):
+            found = self._best_domain(taking, groups)
+            if found is not None:
+                return self._claim(want, pool, *found)
         failed.add((shape.cpu_millis, shape.memory_mib, ask.limit_s))
         return None
 
     # ---------------------------------------------------------------------------------------- 1. candidates
-    def _anybody(self, taking: "Taking") -> bool:
-        """Is there a team at all from which this job may take something? Notes where to look: among borrowed work (of
-        any class where the job is critical), and among the lower tiers of its own team."""
+    def _taking(self, want: Want, kind: Kind, units: int) -> "Taking":
+        """From whom may this job take anything at all? The answer holds for all that are like it while nobody gains or
+        loses anything. It notes where to look: among the lower tiers of its own team, among borrowed work of others (of
+        any class where the job is critical)."""
+        key = (want.pool, kind.team, kind.tier, units)
+        version, taking = self._takings.get(key, (-1, None))
+        if taking is not None and version == self.cycle.version:
+            taking.want = want
+            return taking
         if self._by_team is None:
             self._by_team = self._runs_by_team()
             self._kinds_of_victims = {team: _samples(victims) for team, victims in self._by_team.items()}
-        want, critical = taking.want, self._is_critical(taking.kind)
+        taking = Taking(want, kind, units)
+        taking.any_class = self._is_critical(kind)
         for (pool, team), samples in self._kinds_of_victims.items():
             if pool != want.pool:
                 continue
             if team == want.team:
-                taking.own = any(v.tier > taking.kind.tier for v in samples)
+                taking.own = self.policy.preempt and any(v.tier > kind.tier for v in samples)
             elif not taking.others:
-                taking.others = critical or self._lends(taking, team, samples)
-        taking.any_class = critical
-        return taking.own or taking.others
+                taking.others = taking.any_class or self._lends(taking, team, samples)
+        self._takings[key] = (self.cycle.version, taking)
+        return taking
 
     def _lends(self, taking: "Taking", team: int, samples: list[Victim]) -> bool:
         """May anything of another team be taken? Most teams are ruled out by what they hold, without a look at runs."""
@@ -547,6 +557,7 @@ class Eviction:
             state.ledger.take(want.job, part)
         for held, passed in state.hand_over(units, pool, ids):
             self._handed.append((held, passed))
+        self.cycle.version += 1
         self.gone.update(ids)
         self._moved += sorted({part.node for run in runs for part in run.parts} | {part.node for part in parts})
         for team in sorted({victim.team for victim in victims}):
