@@ -6,6 +6,8 @@ from scheduling.simulator.site import NoSuchTeam, Site
 from scheduling.simulator.traces.job import TraceJob
 from scheduling.simulator.traces.problems import BadTrace, Problems
 
+TOO_LARGE = "larger than the cluster, or than its team's part of it"
+
 
 def fitting_jobs(jobs: Iterator[TraceJob], site: Site, problems: Problems, file: str) -> list[TraceJob]:
     """The jobs that the empty cluster could hold. One that waits for ever would look like a very long wait."""
@@ -15,9 +17,9 @@ def fitting_jobs(jobs: Iterator[TraceJob], site: Site, problems: Problems, file:
     for job in read:
         try:
             if not site.could_ever_hold(job):
-                raise BadTrace(file, 0, f"job {job.id}", f"{_size(job)} is larger than the cluster, or than its part of it")
+                raise BadTrace(file, job.line, "gpus" if job.gpus else "cpu", f"job {job.id} needs {_size(job)}: {TOO_LARGE}")
         except NoSuchTeam as missing:
-            problems.bad(BadTrace(file, 0, f"job {job.id}", str(missing)))
+            problems.bad(BadTrace(file, job.line, "team", f"job {job.id}: {missing}"))
         except BadTrace as problem:
             problems.bad(problem)
         else:

@@ -9,7 +9,7 @@ from scheduling.simulator.traces.rows import Row, table
 from scheduling.simulator.traces.stream import jobs
 
 REQUIRED = frozenset({"id", "submit_s", "duration_s", "team", "gpus"})
-KNOWN = frozenset(TraceJob.__dataclass_fields__)
+KNOWN = frozenset(TraceJob.__dataclass_fields__) - {"line"}
 
 
 def read(path: Path, problems: Problems) -> Iterator[TraceJob]:

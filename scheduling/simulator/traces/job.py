@@ -1,6 +1,6 @@
 """What every trace format is turned into: one frozen job, with what it asked for and what really happened to it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 WHOLE = 1000     #: thousandths of a whole card
 
@@ -36,6 +36,7 @@ class TraceJob:
     not_before_s: int | None = None
     preemptible: bool = True
     suspendable: bool = False
+    line: int = field(default=0, compare=False)   # where it stands in its file, for messages
 
     @property
     def all_gpus(self) -> float:

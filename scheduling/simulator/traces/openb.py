@@ -50,7 +50,7 @@ def read_in_order(pods: Path, order: Path, seed: str, problems: Problems) -> Ite
         except BadTrace as problem:
             problems.bad(problem)
             continue
-        by_number[pod.id] = pod
+        by_number[pod.id] = replace(pod, line=row.line)
     clones: Counter[str] = Counter()
     for arrival, row in enumerate(table(order, required=frozenset({seed}))):
         name = row.text(seed, "")

@@ -1,6 +1,7 @@
 """What holds for every format: rows become jobs, each id comes once, time never runs backwards."""
 
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 
 from scheduling.simulator.traces.job import TraceJob
 from scheduling.simulator.traces.problems import BadTrace, Problems
@@ -30,4 +31,4 @@ def jobs(rows: Iterable[Row], make: Callable[[Row], TraceJob | None], problems: 
             continue
         seen.add(job.id)
         latest = job.submit_s
-        yield job
+        yield replace(job, line=row.line)
