@@ -152,10 +152,8 @@ class TimeMap:
             count = sum(1 for place in bits(cards) if self._piece_at(want, host, place, at) is not None)
         else:
             count = shape.replicas
-            if host.group.size:
-                kept = self._free_cards(host, at).bit_count() * self.search.policy.cpu_kept_percent
-                cpu -= host.node.cpu_millis * kept // (100 * host.group.size)
-                memory -= host.node.memory_mib * kept // (100 * host.group.size)
+            kept_cpu, kept_memory = self.search.kept(host, self._free_cards(host, at))
+            cpu, memory = cpu - kept_cpu, memory - kept_memory
         if shape.cpu_millis:
             count = min(count, cpu // shape.cpu_millis)
         if shape.memory_mib:

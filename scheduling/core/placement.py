@@ -196,11 +196,16 @@ class Search:
         cpu, memory = host.cpu, host.memory
         if host.id in self.promises.hosts:
             _, cpu, memory = self.promises.limits(host, want.team, want.until)
-        if host.group.size:
-            kept = host.free.bit_count() * self.policy.cpu_kept_percent
-            cpu -= host.node.cpu_millis * kept // (100 * host.group.size)
-            memory -= host.node.memory_mib * kept // (100 * host.group.size)
-        return cpu, memory
+        kept_cpu, kept_memory = self.kept(host, host.free)
+        return cpu - kept_cpu, memory - kept_memory
+
+    def kept(self, host: Host, free: int) -> tuple[int, int]:
+        """CPU and memory that stay with these free cards, so that work without GPUs does not strand them."""
+        if not host.group.size:
+            return 0, 0
+        share = free.bit_count() * self.policy.cpu_kept_percent
+        whole = 100 * host.group.size
+        return host.node.cpu_millis * share // whole, host.node.memory_mib * share // whole
 
     # ---------------------------------------------------------------------------------------- back to its own
     def is_free(self, parts: tuple[Part, ...], team: int, until: int) -> bool:

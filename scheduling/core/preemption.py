@@ -506,17 +506,20 @@ class Eviction:
             if job in without:
                 cpu += part.cpu_millis
                 memory += part.memory_mib
+        free = host.free
+        for place in bits(host.all & ~host.free):
+            if all(job in without for job, _ in host.cards[place]):
+                free |= 1 << place
+        if not shape.wants_gpu:
+            kept_cpu, kept_memory = self.state.search.kept(host, free)
+            cpu, memory = cpu - kept_cpu, memory - kept_memory
         if cpu < shape.cpu_millis or memory < shape.memory_mib:
             return False
         if not shape.wants_gpu:
             return True
         cards = suitable & ~blocked
         if shape.gpus:
-            free = host.free & cards
-            for place in bits(cards & ~host.free):
-                if all(job in without for job, _ in host.cards[place]):
-                    free |= 1 << place
-            return free.bit_count() >= shape.gpus
+            return (free & cards).bit_count() >= shape.gpus
         return any(
             self.state.search.on_card(want, host, place, [h for h in host.cards[place] if h[0] not in without])
             for place in bits(cards)

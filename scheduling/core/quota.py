@@ -121,10 +121,10 @@ class Tree:
             account.guaranteed = quota.guaranteed + units * quota.percent_milli // 100_000
         for account in everyone:
             # A team that states less than its children are guaranteed, or nothing, has what they have together.
+            account.guaranteed = account.stock = max(account.guaranteed, account.stock)
             assert account.parent is not None
             if account.parent is not self.root:
                 account.parent.stock += account.guaranteed
-            account.guaranteed = account.stock = max(account.guaranteed, account.stock)
         for account in everyone:
             # own rest = guarantee minus the children's; whatever children do not keep comes back to the stock
             limit = account.quota.lend_limit

@@ -50,7 +50,7 @@ class State:
         self.held: dict[int, Held] = {}
         self.claims: dict[int, Claim] = {}
         self.bookings: tuple[Booking, ...] = ()
-        self.nodes_moved = True
+        self.nodes_moved = self.instances_moved = True
         for node in sorted(cluster.nodes, key=lambda node: node.id):
             self._add_node(node)
         self._grow_trees(cluster.teams, cluster.past)
@@ -172,7 +172,8 @@ class State:
     def take_stock(self) -> None:
         """Each pool's capacity: nodes that accept work, and what is held on those that do not. Kinds learn where they
         may go. Done once after nodes have changed."""
-        if not self.nodes_moved and all(host.node.accepts for host in self.ledger.hosts.values()):
+        still = not self.nodes_moved and not self.instances_moved
+        if still and all(host.node.accepts for host in self.ledger.hosts.values()):
             return
         capacity = dict.fromkeys(self.trees, 0)
         for host in self.ledger.hosts.values():
@@ -190,7 +191,7 @@ class State:
             self.search.forget_options()
             for kind in self.queue.kinds.values():
                 kind.costs = ()
-        self.nodes_moved = False
+        self.nodes_moved = self.instances_moved = False
 
     def _stranded(self, host_id: int, place: int) -> int:
         host = self.ledger.hosts[host_id]
@@ -303,13 +304,20 @@ class State:
 
     def _hold(self, job: int, held: Held, parts: tuple[Part, ...]) -> None:
         self.charge(job, held)
+        self._note_instances(parts)
         for part in parts:
             self.ledger.take(job, part)
 
     def _release(self, job: int, parts: tuple[Part, ...]) -> None:
         self.discharge(job)
+        self._note_instances(parts)
         for part in parts:
             self.ledger.give(job, part)
+
+    def _note_instances(self, parts: tuple[Part, ...]) -> None:
+        """Which instances are held decides what of their card is stranded."""
+        if any(piece.profile for part in parts for piece in part.pieces):
+            self.instances_moved = True
 
     def _count(self, held: Held, units: int, handed: int) -> None:
         account = self.account(held.pool, held.team)

@@ -17,7 +17,9 @@ def fitting_jobs(jobs: Iterator[TraceJob], site: Site, problems: Problems, file:
     for job in read:
         try:
             if not site.could_ever_hold(job):
-                raise BadTrace(file, job.line, "gpus" if job.gpus else "cpu", f"job {job.id} needs {_size(job)}: {TOO_LARGE}")
+                raise BadTrace(
+                    file, job.line, "gpus" if job.gpus else "cpu", f"job {job.id} needs {_size(job)}: {TOO_LARGE}"
+                )
         except NoSuchTeam as missing:
             problems.bad(BadTrace(file, job.line, "team", f"job {job.id}: {missing}"))
         except BadTrace as problem:

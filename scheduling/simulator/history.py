@@ -18,8 +18,8 @@ class Record:
     timed_out: bool = False
     suspensions: int = 0
     requeues: int = 0
-    lost_s: int = 0                        # of its run time: thrown away by requeues, and spent on preemptions
-    promised: int | None = None            # the estimate (P90) of its start, where one was made
+    lost_s: int = 0  # of its run time: thrown away by requeues, and spent on preemptions
+    promised: int | None = None  # the estimate (P90) of its start, where one was made
 
     @property
     def completion_s(self) -> int | None:
@@ -43,10 +43,10 @@ class Sample:
     """Means over one stretch of time, and the state at its end."""
 
     at: int
-    used: float                            # share of all GPU units held, 0 to 1
-    fragmented: float                      # share of the free cards that is of no use to the asks seen, 0 to 1
+    used: float  # share of all GPU units held, 0 to 1
+    fragmented: float  # share of the free cards that is of no use to the asks seen, 0 to 1
     waiting: int
-    used_by_team: dict[int, float]         # GPUs
+    used_by_team: dict[int, float]  # GPUs
 
 
 @dataclass(slots=True)

@@ -81,7 +81,7 @@ class Site:
         )
 
     def could_ever_hold(self, job: TraceJob) -> bool:
-        """Is there room for all replicas on the empty machines it may use? MIG and memory of cards count as whole cards."""
+        """Is there room for all replicas on the empty machines it may use? A MIG instance counts as a seventh."""
         team = self.team_id(job.team)
         shape = self.shape(job, team)
         known = self._fits.get((shape, team))

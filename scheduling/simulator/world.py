@@ -1,4 +1,4 @@
-"""Virtual time over the core's Planner: the same `plan` as in the live loop, with a trace instead of people and machines.
+"""Virtual time over the core's Planner: the same `plan` as in the live loop, with a trace for people and machines.
 
     arrive     a job of the trace is submitted
     end        a run has done its work, or has reached its limit
@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from scheduling.core.cluster import Ask, Outcome, Part, Run, requeued
-from scheduling.core.decisions import Place, Plan
+from scheduling.core.cluster import Ask, Gpu, Instance, Outcome, Part, Run, requeued
+from scheduling.core.decisions import Place, Plan, Recut
 from scheduling.core.lifecycle import EndReason, JobState
 from scheduling.core.plan import Planner
 from scheduling.core.policy import DAY, Policy
@@ -27,21 +27,21 @@ from scheduling.simulator.traces.job import TraceJob
 class Limits(StrEnum):
     """What the scheduler is told about run times."""
 
-    TRACE = "trace"         # the limits that the trace states; where it states none, `Options.default_limit_s`
-    EXACT = "exact"         # the true run time, as an oracle would know it
-    UNKNOWN = "unknown"     # nothing: every job gets `Options.default_limit_s`
+    TRACE = "trace"  # the limits that the trace states; where it states none, `Options.default_limit_s`
+    EXACT = "exact"  # the true run time, as an oracle would know it
+    UNKNOWN = "unknown"  # nothing: every job gets `Options.default_limit_s`
 
 
 class Suspendable(StrEnum):
-    TRACE = "trace"         # the jobs of which the trace says so
+    TRACE = "trace"  # the jobs of which the trace says so
     NONE = "none"
-    ONE_NODE = "one_node"   # whatever runs on one node, as measured (see data on suspending)
+    ONE_NODE = "one_node"  # whatever runs on one node, as measured (see data on suspending)
     ALL = "all"
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """`cost_s`: seconds of its run time that a preempted job loses, as (up to so many GPUs, seconds), the last for all."""
+    """`cost_s`: seconds of its run time that a preempted job loses, as (up to so many GPUs, seconds)."""
 
     limits: Limits = Limits.TRACE
     default_limit_s: int = 30 * DAY
@@ -73,7 +73,7 @@ class _Life:
     ask: Ask | None = None
 
 
-Watch = Callable[[int, int, int], None]     #: time, jobs submitted, jobs ended
+Watch = Callable[[int, int, int], None]  #: time, jobs submitted, jobs ended
 
 
 class World:
@@ -85,6 +85,7 @@ class World:
         self.planner.load(site.cluster())
         self.gauge = Gauge(site.nodes, options.sample_s)
         self.history = History(gpus=self.gauge.gpus)
+        self._nodes = {node.id: node for node in site.nodes}
         self._arrivals = iter(jobs)
         self._watch = watch
         self._lives: dict[int, _Life] = {}
@@ -180,7 +181,9 @@ class World:
             life.record.first_start = now
         allowed = max(0, life.ask.limit_s - life.ran_s)
         lasts = allowed if life.left_s is None else min(life.left_s, allowed)
-        if life.left_s is not None or self.options.limits is not Limits.UNKNOWN and life.record.job.limit_s is not None:
+        if life.left_s is not None or (
+            self.options.limits is not Limits.UNKNOWN and life.record.job.limit_s is not None
+        ):
             heapq.heappush(self._events, (now + lasts, _END, place.job, life.attempt))
 
     def _stop(self, now: int, life: _Life) -> Run:
@@ -208,9 +211,7 @@ class World:
         life.record.suspensions += 1
         self._charge(life)
         service = _units(run.parts) * (now - run.held_at)
-        self._submit(
-            replace(run.ask, pinned=run.parts, suspended_at=now, attained=run.ask.attained + service)
-        )
+        self._submit(replace(run.ask, pinned=run.parts, suspended_at=now, attained=run.ask.attained + service))
         heapq.heappush(self._events, (now + self.policy.max_parked_s, _LOOK, 0, 0))
 
     def _requeue(self, now: int, life: _Life) -> None:
@@ -230,7 +231,10 @@ class World:
     def _charge(self, life: _Life) -> None:
         """What the preemption itself costs: so much more to do on the same GPUs."""
         gpus = life.record.job.all_gpus
-        cost = next((s for most, s in self.options.cost_s if gpus <= most), self.options.cost_s[-1][1] if self.options.cost_s else 0)
+        cost = next(
+            (s for most, s in self.options.cost_s if gpus <= most),
+            self.options.cost_s[-1][1] if self.options.cost_s else 0,
+        )
         life.record.lost_s += cost
         if life.left_s is not None:
             life.left_s += cost
@@ -255,7 +259,7 @@ class World:
     def _carry_out(self, now: int, plan: Plan) -> bool:
         """True if something became free at once, so that another plan may place more."""
         for cut in plan.recuts:
-            self._recut(cut.node, cut.gpu, cut.destroy, cut.create)
+            self._recut(cut)
         for place in plan.places:
             self._start(now, place)
         for claim in plan.claims:
@@ -270,7 +274,7 @@ class World:
         return freed
 
     def _obey(self, now: int, life: _Life, reason: EndReason) -> bool:
-        if life.run is None:            # suspended for too long: what it saved is given up
+        if life.run is None:  # suspended for too long: what it saved is given up
             assert life.ask is not None
             self._lose_run(life)
             self._submit(replace(life.ask, pinned=(), suspended_at=0, attained=0, restarts=life.ask.restarts + 1))
@@ -279,7 +283,7 @@ class World:
             self._end(now, life)
             return True
         if self.policy.grace_s:
-            life.attempt += 1           # its own end no longer counts
+            life.attempt += 1  # its own end no longer counts
             life.run = replace(life.run, state=JobState.STOPPING, since=now, end_reason=reason)
             self.planner.changed(life.run, now=now)
             heapq.heappush(self._events, (now + self.policy.grace_s, _RELEASED, life.record.number, life.attempt))
@@ -287,15 +291,17 @@ class World:
         self._requeue(now, life)
         return True
 
-    def _recut(self, node_id: int, gpu_id: int, destroy: tuple[object, ...], create: tuple[object, ...]) -> None:
-        node = next(node for node in self.planner.snapshot().nodes if node.id == node_id)
-        cards = tuple(
-            replace(gpu, layout=tuple(sorted(({*gpu.layout} - {*destroy}) | {*create}, key=lambda i: i.start)))  # type: ignore[attr-defined,arg-type,type-var]
-            if gpu.id == gpu_id
-            else gpu
-            for gpu in node.gpus
-        )
-        self.planner.node_changed(replace(node, gpus=cards))
+    def _recut(self, cut: Recut) -> None:
+        """The card's new layout, at once: a re-cut takes a second or two, a trace knows nothing finer."""
+        node = self._nodes[cut.node]
+        cards = tuple(replace(gpu, layout=_layout(gpu, cut)) if gpu.id == cut.gpu else gpu for gpu in node.gpus)
+        self._nodes[cut.node] = replace(node, gpus=cards)
+        self.planner.node_changed(self._nodes[cut.node])
+
+
+def _layout(gpu: Gpu, cut: Recut) -> tuple[Instance, ...]:
+    left = [instance for instance in gpu.layout if instance not in cut.destroy]
+    return tuple(sorted([*left, *cut.create], key=lambda instance: (instance.start, instance.profile)))
 
 
 def _units(parts: tuple[Part, ...]) -> int:

@@ -12,15 +12,16 @@ from scheduling.simulator.simulate import BadInput, Request, Result, simulate
 from scheduling.simulator.traces.formats import Format, Reading
 from scheduling.simulator.world import Limits, Options, Suspendable
 
-EXIT_REFUSED = 2         # trace, cluster or policy is wrong; nothing was written
-EXIT_LEFT_OUT = 3        # the report is written, but lines were left out (--skip-bad)
-EXIT_NEVER_STARTED = 4   # the report is written, but some jobs never started
+EXIT_REFUSED = 2  # trace, cluster or policy is wrong; nothing was written
+EXIT_LEFT_OUT = 3  # the report is written, but lines were left out (--skip-bad)
+EXIT_NEVER_STARTED = 4  # the report is written, but some jobs never started
+TABLE = "{:10} {:>8} {:>12} {:>15} {:>13} {:>10} {:>11}"
 
 
 class Command(BaseCommand):
     help = (
-        "Replay a job trace on a cluster under a policy. Exit code 0: all jobs replayed; 2: bad input, nothing written; "
-        "3: lines were left out; 4: some jobs never started."
+        "Replay a job trace on a cluster under a policy. Exit code 0: all jobs replayed; 2: bad input, nothing "
+        "written; 3: lines were left out; 4: some jobs never started."
     )
     requires_system_checks = ()
 
@@ -89,7 +90,8 @@ class Bar:
             return
         self._last = (name, step)
         done = self.WIDTH * ended // jobs
-        text = f"{name} [{'#' * done}{'.' * (self.WIDTH - done)}] {ended:,} of {jobs:,} jobs, day {passed_s / 86_400:.1f}"
+        drawn = "#" * done + "." * (self.WIDTH - done)
+        text = f"{name} [{drawn}] {ended:,} of {jobs:,} jobs, day {passed_s / 86_400:.1f}"
         print(f"\r{text}\x1b[K" if live else text, end="" if live else "\n", file=sys.stderr, flush=True)
 
     def clear(self) -> None:
@@ -104,12 +106,10 @@ def _tell(result: Result) -> None:
         print(f"passed over: {count:,} lines, {why}")
     if result.problems.listed:
         print(f"left out: {len(result.problems.listed):,} in all")
-    print(f"{'':10} {'jobs':>8} {'mean wait':>12} {'90 % at most':>13} {'completion':>12} {'preempted':>10} {'lost GPU-h':>11}")
+    print(TABLE.format("", "jobs", "mean wait s", "90 % at most s", "completion s", "preempted", "lost GPU-h"))
     for f, _ in result.runs:
-        print(
-            f"{f.name:10} {f.finished:>8,} {f.mean_wait_s:>10,.0f} s {f.p90_wait_s:>11,} s {f.mean_completion_s:>10,.0f} s "
-            f"{f.suspensions + f.requeues:>10,} {f.gpu_hours_lost:>11,.1f}"
-        )
+        numbers = (f.finished, f.mean_wait_s, f.p90_wait_s, f.mean_completion_s, f.suspensions + f.requeues)
+        print(TABLE.format(f.name, *(f"{number:,.0f}" for number in numbers), f"{f.gpu_hours_lost:,.1f}"))
     print("report:", result.files[1])
 
 

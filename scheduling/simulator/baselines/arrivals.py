@@ -1,4 +1,5 @@
-"""Arrivals only, after "Beware of Fragmentation" (USENIX ATC 2023): work comes, none leaves, what fits nowhere is dropped.
+"""Arrivals only, after "Beware of Fragmentation" (USENIX ATC 2023): work comes, none
+leaves, what fits nowhere is dropped.
 
 The score is the share of all cards that is held in the end. Best fit, random and the paper's own rule, for comparison.
 """
@@ -105,7 +106,9 @@ def random_fit(seed: int) -> Chooser:
     generator = Random(seed)
 
     def choose(floor: Floor, shape: Shape) -> tuple[int, tuple[int, ...]] | None:
-        fitting = [(node, cards) for node, room in enumerate(floor.rooms) if (cards := cards_for(room, shape)) is not None]
+        fitting = [
+            (node, cards) for node, room in enumerate(floor.rooms) if (cards := cards_for(room, shape)) is not None
+        ]
         if not fitting:
             return None
         node, _ = generator.choice(fitting)

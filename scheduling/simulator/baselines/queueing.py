@@ -149,7 +149,7 @@ class Preemptive:
     def __init__(self, nodes: list[Node]) -> None:
         self.nodes, self.gpus = nodes, sum(len(node.gpus) for node in nodes) or FOREVER
         self.running: dict[int, Running] = {}
-        self.waiting: list[tuple[int, int, Waiting]] = []      # (remaining, number, job), in order
+        self.waiting: list[tuple[int, int, Waiting]] = []  # (remaining, number, job), in order
 
     def replay(self, jobs: list[Waiting]) -> None:
         arriving = iter(sorted(jobs, key=lambda job: (job.record.job.submit_s, job.number)))
@@ -245,6 +245,6 @@ def replay_baseline(name: str, site: Site, jobs: Iterable[TraceJob], *, seed: in
 def _merged(walls: dict[tuple[str, ...], list[Waiting]]) -> dict[tuple[str, ...], list[Waiting]]:
     """Walls that overlap are one: then everybody stands in one line for all pools."""
     pools = [pool for wall in walls for pool in wall]
-    if () in walls and len(walls) > 1 or len(pools) != len(set(pools)):
+    if (() in walls and len(walls) > 1) or len(pools) != len(set(pools)):
         return {(): [job for waiting in walls.values() for job in waiting]}
     return walls

@@ -15,10 +15,10 @@ Taken = tuple[int, tuple[int, ...], int]
 class Machine:
     model: str
     memory_of_card: int
-    cards: list[int]                     # free thousandths of each
+    cards: list[int]  # free thousandths of each
     cpu: int
     memory: int
-    whole: int = field(default=0)        # cards that are entirely free
+    whole: int = field(default=0)  # cards that are entirely free
 
     def copy(self) -> "Machine":
         return Machine(self.model, self.memory_of_card, self.cards[:], self.cpu, self.memory, self.whole)
@@ -126,7 +126,7 @@ class Yard:
 
 
 def _suits(machine: Machine, shape: Shape) -> bool:
-    if shape.models and machine.model not in shape.models or machine.memory_of_card < shape.gpu_memory_mib:
+    if (shape.models and machine.model not in shape.models) or machine.memory_of_card < shape.gpu_memory_mib:
         return False
     if shape.thousandths:
         return any(free >= shape.thousandths for free in machine.cards)

@@ -1,7 +1,7 @@
 """A cluster file: machines and teams. docs/simulator.md shows one.
 
-    nodes: [{name: a, count: 4, pool: h100, gpus: 8, model: H100, gpu_memory_gib: 80, cpus: 96, memory_gib: 1024}]
-    teams: {vision: {parent: research, weight: 2, pools: [h100], quota: {h100: {guaranteed_gpus: 16, borrow_gpus: 8}}}}
+nodes: [{name: a, count: 4, pool: h100, gpus: 8, model: H100, gpu_memory_gib: 80, cpus: 96, memory_gib: 1024}]
+teams: {vision: {parent: research, weight: 2, pools: [h100], quota: {h100: {guaranteed_gpus: 16, borrow_gpus: 8}}}}
 """
 
 from pathlib import Path
@@ -36,7 +36,7 @@ def _site(block: Block) -> Site:
     _check_guarantees(team_block, teams, _capacity(nodes))
     return Site(
         nodes=tuple(nodes),
-        pools=tuple(Pool(name) for name in pools),   # without a reference node CPU and memory cost nothing extra
+        pools=tuple(Pool(name) for name in pools),  # without a reference node CPU and memory cost nothing extra
         teams=teams,
         open_to_all=not teams,
         pools_of=pools_of,
@@ -54,7 +54,7 @@ def _nodes(block: Block, *, first: int, first_gpu: int) -> list[Node]:
         pool=block.text("pool", "default"),
         cpu_millis=int(block.number("cpus", 1_000_000) * 1000),
         memory_mib=int(block.number("memory_gib", 1_000_000) * 1024),
-        labels=tuple(sorted((key, labels.text(key)) for key in labels.keys())),
+        labels=tuple(sorted((key, labels.text(key)) for key in labels.names_of_keys())),
         path=block.names("path"),
     )
     cards = [
@@ -80,7 +80,7 @@ def _nodes(block: Block, *, first: int, first_gpu: int) -> list[Node]:
 
 
 def _teams(block: Block, pools: tuple[str, ...]) -> tuple[tuple[Team, ...], dict[int, tuple[str, ...]]]:
-    ids = {name: number for number, name in enumerate(block.keys(), start=1)}
+    ids = {name: number for number, name in enumerate(block.names_of_keys(), start=1)}
     teams, pools_of = [], {}
     for name, number in ids.items():
         part = block.block(name)
@@ -94,7 +94,7 @@ def _teams(block: Block, pools: tuple[str, ...]) -> tuple[tuple[Team, ...], dict
                 id=number,
                 name=name,
                 parent=ids[parent] if parent else 0,
-                quotas=tuple(_quota(quotas, pool, pools, weight) for pool in quotas.keys())
+                quotas=tuple(_quota(quotas, pool, pools, weight) for pool in quotas.names_of_keys())
                 or tuple(Quota(pool, weight=weight) for pool in pools),
                 min_runtime_s=part.integer("min_runtime_s", 0),
             )

@@ -35,7 +35,7 @@ def _policy(block: Block) -> Policy:
 
 
 def _tiers(block: Block) -> tuple[Tier, ...]:
-    tiers = []
+    tiers: list[Tier] = []
     for part in block.blocks("tiers"):
         tier = Tier(
             name=part.text("name"),

@@ -24,7 +24,7 @@ class _OnceLoader(yaml.SafeLoader):
 def _mapping_once(loader: _OnceLoader, node: yaml.MappingNode) -> dict[Any, Any]:
     seen = set()
     for key_node, _ in node.value:
-        key = loader.construct_object(key_node, deep=True)  # type: ignore[no-untyped-call]
+        key = loader.construct_object(key_node, deep=True)
         if not isinstance(key, str | int):
             raise yaml.constructor.ConstructorError(None, None, f"{key!r} cannot be a key", key_node.start_mark)
         if key in seen:
@@ -61,7 +61,7 @@ class Block:
         self._asked.add(key)
         return self._values.get(key) is not None
 
-    def keys(self) -> list[str]:
+    def names_of_keys(self) -> list[str]:
         self._asked.update(self._values)
         return list(self._values)
 
@@ -128,7 +128,7 @@ class Block:
 def read_file(path: Path, make: Callable[[Block], T]) -> T:
     """Load one YAML file safely and build from it. Errors: BadFile."""
     try:
-        values = yaml.load(path.read_text(encoding="utf-8"), Loader=_OnceLoader)  # noqa: S506  (a SafeLoader)
+        values = yaml.load(path.read_text(encoding="utf-8"), Loader=_OnceLoader)
     except OSError as error:
         raise BadFile(str(path), "", f"cannot be read: {error.strerror or error}") from error
     except UnicodeDecodeError as error:
@@ -144,5 +144,12 @@ def read_file(path: Path, make: Callable[[Block], T]) -> T:
 
 
 def _kind(value: object) -> str:
-    names = {dict: "a mapping", list: "a list", str: "a text", bool: "true or false", int: "a number", float: "a number"}
+    names = {
+        dict: "a mapping",
+        list: "a list",
+        str: "a text",
+        bool: "true or false",
+        int: "a number",
+        float: "a number",
+    }
     return names.get(type(value), "empty" if value is None else type(value).__name__)

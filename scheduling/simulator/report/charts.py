@@ -7,7 +7,7 @@ from math import ceil, floor, log10
 
 WIDTH, HEIGHT = 640, 260
 LEFT, RIGHT, TOP, BOTTOM = 62, 14, 12, 36
-COLOURS = 8      # --c0 to --c7 of the page's stylesheet
+COLOURS = 8  # --c0 to --c7 of the page's stylesheet
 
 Point = tuple[float, float]
 
@@ -52,7 +52,9 @@ def lines(title: str, curves: Sequence[Curve], x: Axis, y: Axis) -> str:
     drawn = []
     for number, curve in enumerate(curves):
         path = " ".join(f"{_x(x, a):.1f},{_y(y, b):.1f}" for a, b in curve.points)
-        drawn.append(f'<polyline class="k{number % COLOURS}" points="{path}"><title>{escape(curve.name)}</title></polyline>')
+        drawn.append(
+            f'<polyline class="k{number % COLOURS}" points="{path}"><title>{escape(curve.name)}</title></polyline>'
+        )
     return _frame(title, _grid(x, y) + "".join(drawn))
 
 
@@ -71,7 +73,9 @@ def bars(title: str, groups: Sequence[str], curves: Sequence[Curve], y: Axis) ->
             )
     for group, name in enumerate(groups):
         middle = LEFT + width * (group + 0.5)
-        drawn.append(f'<text x="{middle:.1f}" y="{HEIGHT - BOTTOM + 15}" text-anchor="middle">{escape(name[:10])}</text>')
+        drawn.append(
+            f'<text x="{middle:.1f}" y="{HEIGHT - BOTTOM + 15}" text-anchor="middle">{escape(name[:10])}</text>'
+        )
     return _frame(title, "".join(drawn))
 
 
@@ -93,9 +97,13 @@ def _grid(x: Axis | None, y: Axis) -> str:
         assert x is not None
         at = _x(x, tick)
         drawn.append(f'<line class="grid" x1="{at:.1f}" x2="{at:.1f}" y1="{TOP}" y2="{HEIGHT - BOTTOM}"/>')
-        drawn.append(f'<text x="{at:.1f}" y="{HEIGHT - BOTTOM + 15}" text-anchor="middle">{escape(x.words(tick))}</text>')
+        drawn.append(
+            f'<text x="{at:.1f}" y="{HEIGHT - BOTTOM + 15}" text-anchor="middle">{escape(x.words(tick))}</text>'
+        )
     if x:
-        drawn.append(f'<text class="label" x="{WIDTH - RIGHT}" y="{HEIGHT - 4}" text-anchor="end">{escape(x.label)}</text>')
+        drawn.append(
+            f'<text class="label" x="{WIDTH - RIGHT}" y="{HEIGHT - 4}" text-anchor="end">{escape(x.label)}</text>'
+        )
     return "".join(drawn)
 
 

@@ -1,16 +1,17 @@
 """One self-contained HTML page about a replay: figures in tables, distributions and time lines as charts."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from html import escape
 
 from scheduling.simulator.history import History, Record
 from scheduling.simulator.report.charts import Axis, Curve, bars, lines
 from scheduling.simulator.report.summary import Figures
 
-POINTS = 300      # of a line: more cannot be seen
+POINTS = 300  # of a line: more cannot be seen
 
 STYLE = """
-:root{color-scheme:light dark;--c0:#2563eb;--c1:#d97706;--c2:#059669;--c3:#dc2626;--c4:#7c3aed;--c5:#0891b2;--c6:#be185d;--c7:#65a30d}
+:root{color-scheme:light dark}
+:root{--c0:#2563eb;--c1:#d97706;--c2:#059669;--c3:#dc2626;--c4:#7c3aed;--c5:#0891b2;--c6:#be185d;--c7:#65a30d}
 body{font:15px/1.5 system-ui,sans-serif;margin:0 auto;padding:24px;max-width:1360px}
 h1{font-size:1.5rem;margin:0 0 4px}h2{font-size:1.1rem;margin:32px 0 8px}p{margin:0 0 12px}
 .charts{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,520px),1fr));gap:20px}
@@ -21,7 +22,10 @@ polyline{fill:none;stroke-width:1.8}
 th,td{padding:4px 10px;text-align:right;border-bottom:1px solid color-mix(in srgb,currentColor 15%,transparent)}
 th:first-child,td:first-child{text-align:left}
 .legend span{margin-right:18px}.legend i{display:inline-block;width:12px;height:12px;border-radius:3px;margin-right:6px}
-""" + "".join(f"polyline.k{n}{{stroke:var(--c{n})}}rect.k{n}{{fill:var(--c{n})}}i.k{n}{{background:var(--c{n})}}" for n in range(8))
+""" + "".join(
+    f"polyline.k{n}{{stroke:var(--c{n})}}rect.k{n}{{fill:var(--c{n})}}i.k{n}{{background:var(--c{n})}}"
+    for n in range(8)
+)
 
 
 def page(title: str, notes: Sequence[str], runs: Sequence[tuple[Figures, History]]) -> str:
@@ -34,7 +38,9 @@ def page(title: str, notes: Sequence[str], runs: Sequence[tuple[Figures, History
         _figures([f for f, _ in runs]),
         f'<h2>Distributions</h2><p class="legend">{legend}</p><div class="charts">',
         _distribution("Wait: share of jobs that waited at most so long", runs, lambda record: record.wait_s),
-        _distribution("Completion: share of jobs done at most so long after submission", runs, lambda r: r.completion_s),
+        _distribution(
+            "Completion: share of jobs done at most so long after submission", runs, lambda r: r.completion_s
+        ),
         "</div><h2>Over time</h2><div class=charts>",
         *_over_time(runs[0][1]),
         f'</div><h2>Teams</h2><p class="legend">{legend}</p><div class="charts">{_team_bars(runs)}</div>',
@@ -53,7 +59,7 @@ def duration(seconds: float) -> str:
     return f"{seconds:.3g} s"
 
 
-ROWS = (
+ROWS: tuple[tuple[str, Callable[[Figures], str]], ...] = (
     ("Jobs", lambda f: f"{f.jobs:,}"),
     ("Finished", lambda f: f"{f.finished:,}"),
     ("Never started", lambda f: f"{f.never_started:,}"),
@@ -85,24 +91,21 @@ def _figures(all_: Sequence[Figures]) -> str:
     return f'<div class="scroll"><table><tr><th></th>{head}</tr>{rows}</table></div>'
 
 
-def _distribution(title: str, runs: Sequence[tuple[Figures, History]], value_of: object) -> str:
+def _distribution(title: str, runs: Sequence[tuple[Figures, History]], value_of: Callable[[Record], int | None]) -> str:
     curves, most = [], 10.0
     for figures, history in runs:
-        values = sorted(v for record in history.records if (v := _value(value_of, record)) is not None)
+        values = sorted(v for record in history.records if (v := value_of(record)) is not None)
         if values:
             most = max(most, float(values[-1]))
             every = max(1, len(values) // POINTS)
             picked = [*range(0, len(values), every), len(values) - 1]
             curves.append(Curve(figures.name, [(values[i], 100 * (i + 1) / len(values)) for i in picked]))
     return lines(
-        title, curves, Axis("(logarithmic)", 1, most, log=True, words=duration), Axis("", 0, 100, words=lambda v: f"{v:g} %")
+        title,
+        curves,
+        Axis("(logarithmic)", 1, most, log=True, words=duration),
+        Axis("", 0, 100, words=lambda v: f"{v:g} %"),
     )
-
-
-def _value(value_of: object, record: Record) -> int | None:
-    assert callable(value_of)
-    found = value_of(record)
-    return found if isinstance(found, int) else None
 
 
 def _over_time(history: History) -> list[str]:
@@ -118,7 +121,12 @@ def _over_time(history: History) -> list[str]:
 
     return [
         lines("GPUs allocated", [curve("allocated", [100 * s.used for s in samples])], time, share),
-        lines("Free GPUs of no use to the asks seen so far", [curve("fragmented", [100 * s.fragmented for s in samples])], time, share),
+        lines(
+            "Free GPUs of no use to the asks seen so far",
+            [curve("fragmented", [100 * s.fragmented for s in samples])],
+            time,
+            share,
+        ),
         lines("Jobs that wait", [curve("waiting", [float(s.waiting) for s in samples])], time, Axis("", 0, most)),
     ]
 
@@ -135,9 +143,12 @@ def _team_bars(runs: Sequence[tuple[Figures, History]]) -> str:
 
 def _teams(figures: Figures) -> str:
     rows = "".join(
-        f"<tr><td>{escape(t.team)}</td><td>{t.jobs:,}</td><td>{t.mean_wait_s:,.0f} s</td><td>{duration(t.p90_wait_s)}</td>"
+        f"<tr><td>{escape(t.team)}</td><td>{t.jobs:,}</td><td>{t.mean_wait_s:,.0f} s</td>"
+        f"<td>{duration(t.p90_wait_s)}</td>"
         f"<td>{t.gpu_hours:,.0f}</td><td>{t.slowdown:.2f}</td></tr>"
         for t in figures.teams
     )
-    head = "<tr><th>Team</th><th>Jobs</th><th>Mean wait</th><th>90 % at most</th><th>GPU-hours</th><th>Slowdown</th></tr>"
+    head = (
+        "<tr><th>Team</th><th>Jobs</th><th>Mean wait</th><th>90 % at most</th><th>GPU-hours</th><th>Slowdown</th></tr>"
+    )
     return f'<div class="scroll"><table>{head}{rows}</table></div>'

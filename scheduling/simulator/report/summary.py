@@ -57,7 +57,9 @@ def figures(name: str, history: History, team_names: dict[int, str]) -> Figures:
     waits = sorted(record.wait_s for record in records if record.wait_s is not None)
     completions = sorted(record.completion_s for record in records if record.completion_s is not None)
     promised = [record for record in records if record.promised is not None and record.first_start is not None]
-    kept = sum(1 for r in promised if r.first_start is not None and r.promised is not None and r.first_start <= r.promised)
+    kept = sum(
+        1 for r in promised if r.first_start is not None and r.promised is not None and r.first_start <= r.promised
+    )
     teams = _teams(records, team_names)
     return Figures(
         name=name,
@@ -121,7 +123,7 @@ def _teams(records: list[Record], names: dict[int, str]) -> tuple[TeamFigures, .
 
 
 def _slowdown(record: Record) -> float:
-    """Bounded slowdown (Feitelson): how many times longer than its own work a job took, short jobs counted as longer."""
+    """Bounded slowdown (Feitelson): how many times longer than its own work a job took; short ones count as longer."""
     lasts = max(record.job.duration_s or 0, SHORT_S)
     return (lasts + (record.wait_s or 0)) / lasts
 

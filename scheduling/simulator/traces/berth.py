@@ -1,4 +1,4 @@
-"""Berth's own trace format: a CSV with a header; most columns may be left out or empty. docs/simulator.md lists them."""
+"""Berth's own trace format: a CSV with a header; most columns may be left out or empty (docs/simulator.md)."""
 
 from collections.abc import Iterator
 from pathlib import Path

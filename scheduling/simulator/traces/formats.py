@@ -21,8 +21,8 @@ class Format(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """How to read. `node_gpus`: GPUs of a node, by which Philly and SWF jobs are split into replicas. `order` and `seed`:
-    an openb arrival order and its column."""
+    """How to read. `node_gpus`: GPUs of a node, by which Philly and SWF jobs are split into replicas. `order` and
+    `seed`: an openb arrival order and its column."""
 
     format: Format | None = None
     node_gpus: int = 8
@@ -32,7 +32,7 @@ class Reading:
 
 
 def read_trace(path: Path, reading: Reading, problems: Problems) -> Iterator[TraceJob]:
-    """The jobs of a trace, in the order of the file. Errors: BadTrace, at the first bad line unless they are skipped."""
+    """The jobs of a trace, in the order of the file. Errors: BadTrace, at the first bad line or never."""
     match reading.format or guess(path):
         case Format.BERTH:
             return berth.read(path, problems)

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-WHOLE = 1000     #: thousandths of a whole card
+WHOLE = 1000  #: thousandths of a whole card
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,7 +17,7 @@ class TraceJob:
     submit_s: int
     duration_s: int | None
     gpus: int = 0
-    gpu_thousandths: int = WHOLE          # of each card; less than 1000 only with `gpus` = 1
+    gpu_thousandths: int = WHOLE  # of each card; less than 1000 only with `gpus` = 1
     replicas: int = 1
     limit_s: int | None = None
     team: str = ""
@@ -27,16 +27,16 @@ class TraceJob:
     cpu_millis: int = 0
     memory_mib: int = 0
     gpu_memory_mib: int = 0
-    mig: str = ""                         # a MIG profile such as 2g.20gb; then `gpus` counts instances
-    models: tuple[str, ...] = ()          # acceptable GPU models, best first; empty = any
-    pools: tuple[str, ...] = ()           # pools in order; empty = any
-    topology_required: str = ""           # a level such as rack within which all replicas must lie
+    mig: str = ""  # a MIG profile such as 2g.20gb; then `gpus` counts instances
+    models: tuple[str, ...] = ()  # acceptable GPU models, best first; empty = any
+    pools: tuple[str, ...] = ()  # pools in order; empty = any
+    topology_required: str = ""  # a level such as rack within which all replicas must lie
     topology_preferred: str = ""
     deadline_s: int | None = None
     not_before_s: int | None = None
     preemptible: bool = True
     suspendable: bool = False
-    line: int = field(default=0, compare=False)   # where it stands in its file, for messages
+    line: int = field(default=0, compare=False)  # where it stands in its file, for messages
 
     @property
     def all_gpus(self) -> float:

@@ -31,6 +31,4 @@ def read(path: Path, problems: Problems, *, node_gpus: int = 8) -> Iterator[Trac
 
 def read_nodes(path: Path) -> dict[str, int]:
     """Nodes of each virtual cluster, from the table beside the trace: vc, nodes."""
-    return {
-        row.text("vc"): row.integer("nodes", least=1) for row in table(path, required=frozenset({"vc", "nodes"}))
-    }
+    return {row.text("vc"): row.integer("nodes", least=1) for row in table(path, required=frozenset({"vc", "nodes"}))}

@@ -102,8 +102,10 @@ def _opened(path: Path) -> io.TextIOBase:
     return path.open(encoding="utf-8-sig", newline="")
 
 
-def table(path: Path, *, required: frozenset[str], known: frozenset[str] | None = None, mark: str = ",") -> Iterator[Row]:
-    """The rows of a table with a header. Missing columns are refused at once, and unknown ones where `known` is given."""
+def table(
+    path: Path, *, required: frozenset[str], known: frozenset[str] | None = None, mark: str = ","
+) -> Iterator[Row]:
+    """The rows of a table with a header. Missing columns are refused at once, unknown ones where `known` is given."""
     reader = csv.reader((line for _, line in text_lines(path)), delimiter=mark, strict=True)
     file = str(path)
     try:

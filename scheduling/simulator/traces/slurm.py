@@ -1,8 +1,8 @@
 """Slurm's accounting: `sacct --parsable2 --allusers --format=JobID,Submit,Start,End,…`. Columns in any order.
 
 Needed: JobID, Submit, and either ElapsedRaw, Elapsed, or Start and End; ReqTRES or AllocTRES for what the job held.
-Used when there: NNodes, TimelimitRaw (minutes) or Timelimit, Account (team), User, QOS (tier). Partitions are Slurm's walls,
-not pools: here teams carry the walls.
+Used when there: NNodes, TimelimitRaw (minutes) or Timelimit, Account (team), User, QOS (tier). Partitions are Slurm's
+walls, not pools: here teams carry the walls.
 """
 
 import re

@@ -25,7 +25,9 @@ def jobs(rows: Iterable[Row], make: Callable[[Row], TraceJob | None], problems: 
             if job.id in seen:
                 raise row.bad("id", f"{job.id!r} appeared before")
             if latest is not None and job.submit_s < latest:
-                raise row.bad("submit time", f"{job.submit_s} is before {latest}, the line above: times must not go back")
+                raise row.bad(
+                    "submit time", f"{job.submit_s} is before {latest}, the line above: times must not go back"
+                )
         except BadTrace as problem:
             problems.bad(problem)
             continue

@@ -16,9 +16,11 @@ FIELDS = (
 UNKNOWN = -1
 
 
-def read(path: Path, problems: Problems, *, processors_are_gpus: bool = False, node_gpus: int = 8) -> Iterator[TraceJob]:
+def read(
+    path: Path, problems: Problems, *, processors_are_gpus: bool = False, node_gpus: int = 8
+) -> Iterator[TraceJob]:
     """A processor is a CPU core (one replica each, wherever there is one), or a GPU where the caller says so: then a
-    job is packed on one node, a larger one takes whole nodes. Jobs without a run time never ran: they are passed over."""
+    job is packed on one node, a larger one takes whole nodes. Without a run time it never ran: passed over."""
 
     def make(row: Row) -> TraceJob | None:
         submit = row.integer("submit time")
