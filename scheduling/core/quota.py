@@ -126,11 +126,11 @@ class Tree:
             if account.parent is not self.root:
                 account.parent.stock += account.guaranteed
         for account in everyone:
-            # own rest = guarantee minus the children's; whatever children do not keep comes back to the stock
+            # own rest = guarantee minus the children's; of theirs, what they do not keep comes back to the stock
             limit = account.quota.lend_limit
             account.kept = 0 if limit is None else max(0, account.stock - limit)
             assert account.parent is not None
-            account.parent.stock -= account.kept
+            account.parent.stock -= account.kept + account.guaranteed - account.stock
         self._draw_anew(everyone)
 
     def _draw_anew(self, everyone: list[Account]) -> None:

@@ -13,7 +13,7 @@ from tests.properties.toy import Toy
 from tests.properties.worlds import stories
 
 settings.register_profile("core", deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
-THOROUGH = settings(settings.get_profile("core"), max_examples=120)
+THOROUGH = settings(settings.get_profile("core"), max_examples=60)
 
 
 def play(story, check):
