@@ -7,7 +7,7 @@ PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; 
 BIN := .venv/bin
 ENVIRONMENT := $(PYTHON) deploy/environment.py
 
-.PHONY: help up environment test-environment test test-unit test-long check format image lab lock bench-launch clean
+.PHONY: help up environment test-environment test test-unit test-long check format image lab lock bench-launch bench-traces clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 16
@@ -44,6 +44,9 @@ image:  ## build the Docker image berth/lab (JupyterLab) on this machine, withou
 
 bench-launch: test-environment  ## measure click to first executed cell, side by side with JupyterHub
 	@exec $(BIN)/python -m tests.benchmarks.launch $(ARGS)
+
+bench-traces: test-environment  ## replay public traces beside published results (TRACES=folder with the traces)
+	@exec $(BIN)/python -m tests.benchmarks.traces $(if $(TRACES),--traces "$(TRACES)") $(ARGS)
 
 lock: test-environment  ## compile the lock files anew from deploy/*.in
 	@exec deploy/lock.sh

@@ -27,9 +27,7 @@ def site_of(nodes: Iterable[TraceNode], team: str = "") -> Site:
     return Site(tuple(made), (Pool("gpu"),), (Team(1, team),))
 
 
-def replay_arrivals(
-    jobs: Iterable[TraceJob], site: Site, watch: Callable[[int], None] | None = None
-) -> Arrived:
+def replay_arrivals(jobs: Iterable[TraceJob], site: Site, watch: Callable[[int], None] | None = None) -> Arrived:
     """Without reservations, because nothing ever ends for which one could be made."""
     planner = Planner(Policy(tiers=(Tier("normal"),), reserve_depth=0), explain=False)
     planner.load(site.cluster())
@@ -40,7 +38,9 @@ def replay_arrivals(
         planner.submit(ask)
         placed = [place for place in planner.plan(now).places if place.job == number]
         if placed:
-            planner.started(Run(ask=ask, parts=placed[0].parts, held_at=now, running_at=now, pool=placed[0].pool), now=now)
+            planner.started(
+                Run(ask=ask, parts=placed[0].parts, held_at=now, running_at=now, pool=placed[0].pool), now=now
+            )
             held += job.milli_gpus
         else:
             planner.withdraw(number)

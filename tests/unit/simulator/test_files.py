@@ -11,6 +11,18 @@ from scheduling.simulator.files.reading import BadFile
 NODES = "nodes: [{name: a, count: 2, pool: h100, gpus: 8, model: H100, gpu_memory_gib: 80, cpus: 96, memory_gib: 1024}]"
 
 
+def teams(*drawn: str) -> list[str]:
+    """`red: 5 GPUs, parent: lab` as lines of a cluster file."""
+    lines = ["teams:"]
+    for drawing in drawn:
+        name, _, rest = drawing.partition(": ")
+        amount, unit, *parent = rest.replace(", parent:", "").split()
+        key = "guaranteed_gpus" if unit.startswith("GPU") else "guaranteed_percent"
+        under = f"parent: {parent[0]}, " if parent else ""
+        lines.append(f"  {name}: {{{under}quota: {{h100: {{{key}: {amount}}}}}}}")
+    return lines
+
+
 @pytest.fixture
 def cluster(tmp_path):
     def build(*lines):
@@ -44,13 +56,19 @@ def test_teams_have_parents_and_quotas(cluster):
         NODES,
         "teams:",
         "  lab: {quota: {h100: {guaranteed_percent: 50}}}",
-        "  red: {parent: lab, weight: 3, pools: [h100], quota: {h100: {guaranteed_gpus: 4, borrow_gpus: 2, lend_gpus: 0}}}",
+        "  red: {parent: lab, weight: 3, pools: [h100],",
+        "        quota: {h100: {guaranteed_gpus: 4, borrow_gpus: 2, lend_gpus: 0}}}",
     )
     lab, red = site.teams
     assert (red.parent, site.pools_of) == (lab.id, {red.id: ("h100",)})
     assert lab.quotas[0].percent_milli == 50_000
     quota = red.quotas[0]
-    assert (quota.guaranteed, quota.borrow_limit, quota.lend_limit, quota.weight) == (4 * GPU_UNITS, 2 * GPU_UNITS, 0, 3)
+    assert (quota.guaranteed, quota.borrow_limit, quota.lend_limit, quota.weight) == (
+        4 * GPU_UNITS,
+        2 * GPU_UNITS,
+        0,
+        3,
+    )
 
 
 @pytest.mark.parametrize(
@@ -72,15 +90,12 @@ def test_teams_have_parents_and_quotas(cluster):
         ((NODES, "teams: {red: {pools: [a100]}}"), "teams.red.pools"),
         ((NODES, "teams: {red: {quota: {h100: {guarantee: 5}}}}"), "teams.red.quota.h100.guarantee"),
         ((NODES, "teams: {red: {quota: {h100: {guaranteed_gpus: 17}}}}"), "teams.red.quota.h100"),
+        ((NODES, *teams("red: 9 GPUs", "blue: 50 percent")), "teams.red.quota.h100"),
+        ((NODES, *teams("lab: 4 GPUs", "red: 5 GPUs, parent: lab")), "teams.red.quota.h100"),
         (
-            (NODES, "teams:", "  red: {quota: {h100: {guaranteed_gpus: 9}}}", "  blue: {quota: {h100: {guaranteed_percent: 50}}}"),
-            "teams.red.quota.h100",
+            (NODES, "teams: {red: {quota: {h100: {guaranteed_gpus: 1, guaranteed_percent: 5}}}}"),
+            "teams.red.quota.h100.guaranteed_percent",
         ),
-        (
-            (NODES, "teams:", "  lab: {quota: {h100: {guaranteed_gpus: 4}}}", "  red: {parent: lab, quota: {h100: {guaranteed_gpus: 5}}}"),
-            "teams.red.quota.h100",
-        ),
-        ((NODES, "teams: {red: {quota: {h100: {guaranteed_gpus: 1, guaranteed_percent: 5}}}}"), "teams.red.quota.h100.guaranteed_percent"),
     ],
 )  # fmt: skip
 def test_a_mistake_is_refused_with_the_path_of_its_key(cluster, lines, path):
@@ -96,7 +111,9 @@ def test_a_cycle_is_told_by_names(cluster):
 
 
 def test_a_policy_file_sets_the_knobs_by_name(policy):
-    read = policy("grace_s: 5", "reclaim: false", "levels: [rack]", "tiers: [{name: batch, rotate: true, size_rule: attained}]")
+    read = policy(
+        "grace_s: 5", "reclaim: false", "levels: [rack]", "tiers: [{name: batch, rotate: true, size_rule: attained}]"
+    )
     assert (read.grace_s, read.reclaim, read.levels) == (5, False, ("rack",))
     assert (read.tiers[0].rotate, read.tiers[0].size_rule) == (True, SizeRule.ATTAINED)
     assert policy("").tiers[0].name == "production"

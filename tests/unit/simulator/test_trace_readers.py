@@ -73,7 +73,9 @@ def test_sacct_jobs_without_their_steps(file):
 
 
 def test_sacct_elapsed_is_days_hours_minutes_seconds(file):
-    path = file("s.txt", "JobID|Submit|Elapsed|Timelimit|AllocTRES", "7|1000|1-02:00:30|30:00|gres/gpu:a100=1,gres/gpu=1")
+    path = file(
+        "s.txt", "JobID|Submit|Elapsed|Timelimit|AllocTRES", "7|1000|1-02:00:30|30:00|gres/gpu:a100=1,gres/gpu=1"
+    )
     (job,) = read(path)
     assert (job.duration_s, job.limit_s, job.models) == (93_630, 1800, ("a100",))
 
