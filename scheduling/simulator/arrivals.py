@@ -33,7 +33,7 @@ def replay_arrivals(jobs: Iterable[TraceJob], site: Site, watch: Callable[[int],
     planner.load(site.cluster())
     held, dropped = 0, []
     for number, job in enumerate(jobs, start=1):
-        now = job.submit_s
+        now = 1 + job.submit_s
         ask = site.ask(job, number, limit_s=FOREVER_S, suspendable=False, tier="normal")
         planner.submit(ask)
         placed = [place for place in planner.plan(now).places if place.job == number]

@@ -62,7 +62,7 @@ class Site:
             preferred=job.topology_preferred,
         )
 
-    def ask(self, job: TraceJob, number: int, *, limit_s: int, suspendable: bool, tier: str) -> Ask:
+    def ask(self, job: TraceJob, number: int, *, limit_s: int, suspendable: bool, tier: str, shift_s: int = 0) -> Ask:
         team = self.team_id(job.team)
         user = self._users.setdefault((team, job.user), len(self._users) + 1)
         return Ask(
@@ -70,12 +70,12 @@ class Site:
             team=team,
             user=user,
             shape=self.shape(job, team),
-            submitted=job.submit_s,
+            submitted=job.submit_s + shift_s,
             limit_s=limit_s,
             tier=tier,
             priority=job.priority,
-            deadline=job.deadline_s or 0,
-            not_before=job.not_before_s or 0,
+            deadline=0 if job.deadline_s is None else job.deadline_s + shift_s,
+            not_before=0 if job.not_before_s is None else job.not_before_s + shift_s,
             preemptible=job.preemptible,
             suspendable=suspendable,
         )

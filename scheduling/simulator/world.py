@@ -3,7 +3,8 @@
     arrive     a job of the trace is submitted
     end        a run has done its work, or has reached its limit
     released   an evicted run's grace is over
-    look       nothing happened, but the plan may differ now: a turn is over, a claim expires, a start may come
+    turn       a run has had its turn, or reaches the next level of attained service: others may now take it over
+    look       nothing happened, but the plan may differ now: a claim expires, a start is allowed
 
 All that happens at one moment is told first; then one plan is made and carried out, and another if it freed something.
 """
@@ -49,7 +50,7 @@ class Options:
     cost_s: tuple[tuple[int, int], ...] = ()
     default_tier: str = "normal"
     sample_s: int = 3600
-    #: jobs that wait while work may be rotated or must first run its minimum time are looked at again after so long
+    #: while jobs wait and work must first run its minimum time, or suspending takes time, a plan is made so often
     look_s: int = 60
 
 
@@ -58,7 +59,9 @@ class Stuck(Exception):
 
 
 _ROUNDS = 10_000
-_ARRIVE, _END, _RELEASED, _LOOK = range(4)
+#: a trace may begin at 0, which means "never" in the core: its axis is moved by a week, so that days stay what they are
+SHIFT_S = 7 * DAY
+_ARRIVE, _END, _RELEASED, _TURN, _LOOK = range(5)
 
 
 @dataclass(slots=True)
@@ -95,7 +98,9 @@ class World:
         self._count = self._ended = 0
         self._look_at = -1
         self._tiers = {tier.name for tier in policy.tiers}
-        self._restless = policy.min_runtime_s > 0 or any(tier.rotate for tier in policy.tiers)
+        self._turns = any(tier.rotate for tier in policy.tiers)
+        protected = policy.min_runtime_s > 0 or any(team.min_runtime_s for team in site.teams)
+        self._restless = protected or (self._turns and not policy.keeps_work)
 
     # ---------------------------------------------------------------------------------------- the clock
     def run(self) -> History:
@@ -105,32 +110,34 @@ class World:
         while self._events:
             now = self._events[0][0]
             if not self.history.records:
-                self.history.began = now
-            self.gauge.advance(now, len(self._waiting))
+                self.history.began = now - SHIFT_S
+            self.gauge.advance(now - SHIFT_S, len(self._waiting))
             while self._events and self._events[0][0] == now:
                 _, kind, job, attempt = heapq.heappop(self._events)
                 self._happen(now, kind, job, attempt)
             self._decide(now)
             if self._watch is not None:
-                self._watch(now, self._count, self._ended)
-        self.history.ended = now
+                self._watch(now - SHIFT_S, self._count, self._ended)
+        self.history.ended = max(0, now - SHIFT_S)
         self.history.samples = self.gauge.samples
         return self.history
 
     def _fetch(self) -> None:
         self._next = next(self._arrivals, None)
         if self._next is not None:
-            heapq.heappush(self._events, (self._next.submit_s, _ARRIVE, 0, 0))
+            heapq.heappush(self._events, (self._next.submit_s + SHIFT_S, _ARRIVE, 0, 0))
 
     def _happen(self, now: int, kind: int, job: int, attempt: int) -> None:
         if kind == _ARRIVE:
             assert self._next is not None
             self._arrive(self._next)
             self._fetch()
-        elif kind == _END and self._lives[job].attempt == attempt:
+        elif kind == _END and job in self._lives and self._lives[job].attempt == attempt:
             self._end(now, self._lives[job])
-        elif kind == _RELEASED and self._lives[job].attempt == attempt:
+        elif kind == _RELEASED and job in self._lives and self._lives[job].attempt == attempt:
             self._requeue(now, self._lives[job])
+        elif kind == _TURN and job in self._lives and self._lives[job].attempt == attempt:
+            self._next_turn(now, self._lives[job])
 
     # ---------------------------------------------------------------------------------------- what happens to a job
     def _arrive(self, job: TraceJob) -> None:
@@ -141,13 +148,14 @@ class World:
             limit_s=self._limit(job),
             suspendable=self._suspendable(job),
             tier=job.tier if job.tier in self._tiers else self.options.default_tier,
+            shift_s=SHIFT_S,
         )
         record = Record(job=job, number=self._count, team=ask.team)
         self.history.records.append(record)
         self._lives[self._count] = _Life(record=record, left_s=job.duration_s)
         self.gauge.saw(ask.shape)
         self._submit(ask)
-        if ask.not_before > job.submit_s:
+        if ask.not_before > ask.submitted:
             heapq.heappush(self._events, (ask.not_before, _LOOK, 0, 0))
 
     def _limit(self, job: TraceJob) -> int:
@@ -168,9 +176,8 @@ class World:
     def _start(self, now: int, place: Place) -> None:
         life = self._lives[place.job]
         assert life.ask is not None
-        # The limit counts running time: a resumed run has used part of it already.
         life.run = Run(
-            ask=life.ask, parts=place.parts, held_at=now, state=JobState.RUNNING, running_at=now - life.ran_s,
+            ask=life.ask, parts=place.parts, held_at=now, state=JobState.RUNNING, running_at=now,
             since=now, progress_at=now, pool=place.pool,
         )  # fmt: skip
         self.planner.started(life.run, now=now)
@@ -178,13 +185,25 @@ class World:
         self.gauge.take(life.record.team, place.parts)
         life.attempt += 1
         if life.record.first_start is None:
-            life.record.first_start = now
-        allowed = max(0, life.ask.limit_s - life.ran_s)
-        lasts = allowed if life.left_s is None else min(life.left_s, allowed)
+            life.record.first_start = now - SHIFT_S
+        lasts = life.ask.limit_s if life.left_s is None else min(life.left_s, life.ask.limit_s)
         if life.left_s is not None or (
             self.options.limits is not Limits.UNKNOWN and life.record.job.limit_s is not None
         ):
             heapq.heappush(self._events, (now + lasts, _END, place.job, life.attempt))
+        if self._turns and life.run.ask.suspendable:
+            self._next_turn(now, life)
+
+    def _next_turn(self, now: int, life: _Life) -> None:
+        """When this run can next be taken over: after its turn, then whenever its level of service rises."""
+        run, base = life.run, max(1, self.policy.attained_base)
+        assert run is not None
+        turn, units = run.held_at + self.policy.turn_s, max(1, _units(run.parts))
+        if now >= turn:
+            service = run.ask.attained + units * (now - run.held_at)
+            rises = base << (service // base).bit_length()
+            turn = now + max(1, -(-(rises - service) // units))
+        heapq.heappush(self._events, (turn, _TURN, run.job, life.attempt))
 
     def _stop(self, now: int, life: _Life) -> Run:
         """Take its GPUs away; what it did since its last start is added to what it has run."""
@@ -192,7 +211,7 @@ class World:
         assert run is not None
         self.planner.ended(run.job, now=now)
         self.gauge.take(life.record.team, run.parts, -1)
-        life.ran_s = now - run.running_at
+        life.ran_s += now - run.held_at
         if life.left_s is not None:
             life.left_s -= now - run.held_at
         life.run = None
@@ -202,34 +221,38 @@ class World:
     def _end(self, now: int, life: _Life) -> None:
         self._stop(now, life)
         self._ended += 1
-        life.record.end = now
+        life.record.end = now - SHIFT_S
         life.record.timed_out = bool(life.left_s is not None and life.left_s > 0)
         del self._lives[life.record.number]
 
     def _suspend(self, now: int, life: _Life) -> None:
+        """Its work is kept: what its limit leaves is less by what it ran, and more by what this costs."""
         run = self._stop(now, life)
+        ran = now - run.held_at
         life.record.suspensions += 1
-        self._charge(life)
-        service = _units(run.parts) * (now - run.held_at)
-        self._submit(replace(run.ask, pinned=run.parts, suspended_at=now, attained=run.ask.attained + service))
-        heapq.heappush(self._events, (now + self.policy.max_parked_s, _LOOK, 0, 0))
+        attained = run.ask.attained + _units(run.parts) * ran
+        ask = replace(run.ask, attained=attained, limit_s=max(1, run.ask.limit_s - ran + self._charge(life)))
+        if not self.policy.keeps_work:
+            ask = replace(ask, pinned=run.parts, suspended_at=now)
+            heapq.heappush(self._events, (now + self.policy.max_parked_s, _LOOK, 0, 0))
+        self._submit(ask)
 
     def _requeue(self, now: int, life: _Life) -> None:
         """The run so far is lost: it starts from the beginning."""
         run = self._stop(now, life)
-        self._lose_run(life)
         ask = requeued(run, now=now, outcome=Outcome.EVICTED, no_evict_s=self.policy.no_evict_s)
-        self._submit(ask)
+        self._submit(replace(ask, limit_s=self._lose_run(life)))
         heapq.heappush(self._events, (ask.may_evict_from, _LOOK, 0, 0))
 
-    def _lose_run(self, life: _Life) -> None:
+    def _lose_run(self, life: _Life) -> int:
+        """The limit with which it begins anew."""
         life.record.requeues += 1
         life.record.lost_s += life.ran_s
         life.ran_s, life.left_s = 0, life.record.job.duration_s
-        self._charge(life)
+        return self._limit(life.record.job) + self._charge(life)
 
-    def _charge(self, life: _Life) -> None:
-        """What the preemption itself costs: so much more to do on the same GPUs."""
+    def _charge(self, life: _Life) -> int:
+        """What the preemption itself costs: so much more to do on the same GPUs, in seconds."""
         gpus = life.record.job.all_gpus
         cost = next(
             (s for most, s in self.options.cost_s if gpus <= most),
@@ -238,6 +261,7 @@ class World:
         life.record.lost_s += cost
         if life.left_s is not None:
             life.left_s += cost
+        return cost
 
     # ---------------------------------------------------------------------------------------- decide and carry out
     def _decide(self, now: int) -> None:
@@ -276,8 +300,8 @@ class World:
     def _obey(self, now: int, life: _Life, reason: EndReason) -> bool:
         if life.run is None:  # suspended for too long: what it saved is given up
             assert life.ask is not None
-            self._lose_run(life)
-            self._submit(replace(life.ask, pinned=(), suspended_at=0, attained=0, restarts=life.ask.restarts + 1))
+            limit_s, restarts = self._lose_run(life), life.ask.restarts + 1
+            self._submit(replace(life.ask, pinned=(), suspended_at=0, attained=0, restarts=restarts, limit_s=limit_s))
             return True
         if reason is not EndReason.EVICT:
             self._end(now, life)
