@@ -126,24 +126,31 @@ class Queue:
         """The terms that are the job's own. A deadline counts while it can still be met."""
         known = self.policy.tiers[tier] if tier < len(self.policy.tiers) else None
         latest = ask.deadline - ask.limit_s if ask.deadline else NEVER
-        size = 0
-        if known is not None and known.size_rule is SizeRule.SHORTEST:
-            size = ask.limit_s
-        elif known is not None and known.size_rule is SizeRule.ATTAINED:
-            size = (ask.attained // max(1, self.policy.attained_base)).bit_length()
+        size = size_of(self.policy, tier, left_s=ask.limit_s, attained=ask.attained)
         critical = known is not None and known.critical
         if latest < now:
             latest = NEVER
         return (not critical, tier, latest, -ask.priority, size, ask.submitted, ask.job, ask.limit_s)
 
 
+def size_of(policy: Policy, tier: int, *, left_s: int, attained: int) -> int:
+    """The term of the tier's size rule: what its limit leaves, or the geometric level of the service it has had
+    (twice the base is one level more; Least Attained Service, as in Tiresias)."""
+    rule = policy.tiers[tier].size_rule if tier < len(policy.tiers) else SizeRule.NONE
+    if rule is SizeRule.SHORTEST:
+        return left_s
+    if rule is SizeRule.ATTAINED:
+        return (attained // max(1, policy.attained_base)).bit_length()
+    return 0
+
+
 class Cursor:
     """How far the walk has come on one line."""
 
-    __slots__ = ("index", "kind", "line")
+    __slots__ = ("dead_from", "index", "kind", "line")
 
     def __init__(self, kind: Kind, line: Line) -> None:
-        self.kind, self.line, self.index = kind, line, 0
+        self.kind, self.line, self.index, self.dead_from = kind, line, 0, NEVER
 
 
 class Seat:
@@ -198,6 +205,10 @@ class Tournament:
     def passed(self) -> None:
         """The champion has been decided: its line goes on behind it."""
         self._chosen.index += 1
+
+    def bury(self, limit_s: int) -> None:
+        """Nobody behind the champion on its own line needs to be tried with such a limit or a longer one."""
+        self._chosen.dead_from = min(self._chosen.dead_from, limit_s)
 
     def improved(self, team: int) -> None:
         """A team's work was evicted, so its keys got better: build the heaps on its way to the root anew. Its people's
@@ -269,7 +280,7 @@ class Tournament:
         while lines:
             key, serial, cursor = lines[0]
             kind, line, index = cursor.kind, cursor.line, cursor.index
-            dead_from = kind.dead_from
+            dead_from = min(kind.dead_from, cursor.dead_from)
             if not dead_from:
                 index = len(line)
             while index < len(line) and line[index][7] >= dead_from:

@@ -7,9 +7,9 @@ simulator, estimates, what-if questions and the replay of a dumped snapshot. The
     1. expire    every state has a time-out
     2. entitle   what each pool really has, who is owed what, what the calendar promises
     3. fulfil    jobs with a claim go to their place as soon as it is free
-    4. walk      the queue in order; each job climbs the ladder alone: fits -> evict -> reserve -> hold
-    5. rotate    suspendable work that had its turn makes room
-    6. explain   one cause for everybody who waits
+    4. walk      the queue in order; each job climbs the ladder alone: fits -> re-cut -> evict (or take a turn) ->
+                 reserve -> hold
+    5. explain   one cause for everybody who waits
 """
 
 from dataclasses import replace
@@ -28,7 +28,6 @@ from scheduling.core.promises import Promise
 from scheduling.core.quota import common_scales
 from scheduling.core.recuts import recuts_for
 from scheduling.core.rights import missing_right
-from scheduling.core.rotation import rotate
 from scheduling.core.state import Held, State
 from scheduling.core.windows import is_open, opens_at
 
@@ -96,8 +95,6 @@ class Cycle:
         self._entitle()
         self._fulfil()
         self._walk()
-        if self.policy.rotates:
-            rotate(self)
         if self.state.explain:
             self.standing = self.tournament.standing()
         recuts = recuts_for(self.state, self.places)
@@ -232,14 +229,23 @@ class Cycle:
                 claim = self.eviction.make_room(ask, kind, pool, units)
                 if claim is not None:
                     return self._claim(claim)
-            kind.evicts = False
+            kind.evicts = self.eviction.candidates.rotates(kind)  # turns depend on each job's own size
         if not full:
             pool, units, code = lacking[0]
             cause = rights_cause(self.causes, self.state, ask, pool, units, code)
-            if code is not HoldCode.USER_LIMIT and not kind.evicts:
-                kind.dead_from, kind.cause = 0, cause
+            if code is not HoldCode.USER_LIMIT:
+                self._bury(kind, 0, cause, may_evict=may_evict)
             return cause
-        return self._reserve(ask, kind, full)
+        return self._reserve(ask, kind, full, may_evict=may_evict)
+
+    def _bury(self, kind: Kind, limit_s: int, cause: Cause, *, may_evict: bool) -> None:
+        """Nothing that comes after and is like this one can fare better. Where turns are taken, that holds for those
+        behind it on its own line only; after a job that was not free to evict, it does not hold at all."""
+        if not kind.evicts:
+            kind.dead_from, kind.cause = min(kind.dead_from, limit_s), cause
+        elif may_evict:
+            kind.cause = cause
+            self.tournament.bury(limit_s)
 
     def _in_order(self, kind: Kind) -> list[tuple[str, int]]:
         """Pools in which it stays within its guarantee before those in which it would borrow, else as it likes them."""
@@ -284,10 +290,12 @@ class Cycle:
         pool = self.state.ledger.hosts[ask.pinned[0].node].node.pool
         units = sum(self.state.units_of(part, pool) for part in ask.pinned)
         code = missing_right(self.state.trees[pool], ask, units)
-        if code is not None:
+        if code is not None and code is not HoldCode.POOL_FULL:
             return rights_cause(self.causes, self.state, ask, pool, units, code)
-        if not self.state.search.is_free(ask.pinned, ask.team, self.now + ask.limit_s):
-            return self.causes.of(HoldCode.PINNED)
+        if code is not None or not self.state.search.is_free(ask.pinned, ask.team, self.now + ask.limit_s):
+            may_evict = ask.may_evict_from <= self.now
+            claim = self.eviction.return_to(ask, kind, pool, units) if may_evict else None
+            return self.causes.of(HoldCode.PINNED) if claim is None else self._claim(claim)
         for part in ask.pinned:
             self.state.ledger.take(ask.job, part)
         self._place(ask, pool, units, ask.pinned)
@@ -300,13 +308,13 @@ class Cycle:
         self.done.add(claim.job)
         for victim in claim.victims:
             run = self.state.runs[victim]
-            if self.eviction.can_suspend(run):
+            if self.eviction.candidates.can_suspend(run):
                 self.suspends.append(Suspend(victim, run.ask.version, claim.job))
             else:
                 self.stops.append(Stop(victim, run.ask.version, EndReason.EVICT, claim.job))
         return self.causes.of(HoldCode.CLAIMED, stopping=len(claim.victims))
 
-    def _reserve(self, ask: Ask, kind: Kind, full: list[tuple[str, int]]) -> Cause:
+    def _reserve(self, ask: Ask, kind: Kind, full: list[tuple[str, int]], *, may_evict: bool) -> Cause:
         """Blocked by capacity: the first few of each top-level team get a time and a place that nobody may move."""
         pool, _ = full[0]
         want = Want(ask.job, ask.team, ask.shape, pool, self.now + ask.limit_s)
@@ -322,8 +330,7 @@ class Cycle:
                     self.reserves.append(Reserve(ask.job, at, parts, pool))
                     return self._blocked(ask, want)
         cause = self._blocked(ask, want)
-        if not kind.evicts:
-            kind.dead_from, kind.cause = (0 if cause.code is not HoldCode.RESERVED else ask.limit_s), cause
+        self._bury(kind, ask.limit_s if cause.code is HoldCode.RESERVED else 0, cause, may_evict=may_evict)
         return cause
 
     def _blocked(self, ask: Ask, want: Want) -> Cause:
@@ -343,7 +350,7 @@ class Cycle:
             self._why[alike if binds_all else (*alike, ask.shape)] = known
         return known
 
-    # ---------------------------------------------------------------------------------------- 6. explain
+    # ---------------------------------------------------------------------------------------- 5. explain
     def waiting(self) -> list[tuple[int, int, Cause]]:
         """(job, version, cause) of everybody who goes on waiting, as they stand in the queue."""
         placed = {place.job for place in self.places}

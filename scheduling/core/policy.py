@@ -67,6 +67,9 @@ class Policy:
     suspend: bool = True
     suspend_mib_per_s: int = 1_650
     resume_mib_per_s: int = 4_600
+    #: whatever is suspendable keeps its work and may go on anywhere (replayed traces, jobs that save their state by
+    #: themselves): suspending costs nothing, needs no memory and pins nothing
+    keeps_work: bool = False
     #: a suspended job waits at most so long for its GPUs, then it is requeued
     max_parked_s: int = 4 * 3600
     #: a turn lasts at least so long, and at least `turn_factor` times what a suspend and a resume cost
@@ -78,7 +81,3 @@ class Policy:
     place_timeout_s: int = 600
     #: a started container whose server does not answer for so long is stopped
     start_timeout_s: int = 120
-
-    @property
-    def rotates(self) -> bool:
-        return any(tier.rotate for tier in self.tiers)

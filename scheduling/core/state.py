@@ -9,6 +9,7 @@ from dataclasses import replace
 
 from scheduling.core import mig
 from scheduling.core.cluster import Ask, Booking, Claim, Cluster, Instance, Node, Part, Past, Pool, Run, Shape, Team
+from scheduling.core.decisions import Recut
 from scheduling.core.ledger import Ledger
 from scheduling.core.ordering import Kind, Queue
 from scheduling.core.placement import Search
@@ -56,10 +57,10 @@ class State:
         self._grow_trees(cluster.teams, cluster.past)
         for run in cluster.runs:
             self._hold_run(run)
-        for claim in sorted(cluster.claims, key=lambda claim: claim.job):
-            self._hold_claim(claim)
         for ask in sorted(cluster.asks, key=lambda ask: (ask.submitted, ask.job)):
             self.queue.add(ask, NOT_YET)
+        for claim in sorted(cluster.claims, key=lambda claim: claim.job):
+            self._hold_claim(claim)
         self.bookings = tuple(sorted(cluster.bookings, key=lambda booking: booking.id))
 
     def snapshot(self) -> Cluster:
@@ -140,6 +141,18 @@ class State:
         self._add_node(node)
         for job, part in parts:
             self.ledger.take(job, part)
+
+    def recut(self, recut: Recut) -> None:
+        """A card was cut as a plan said."""
+        node = self.ledger.hosts[recut.node].node
+        gpus = []
+        for gpu in node.gpus:
+            if gpu.id == recut.gpu:
+                left = [i for i in gpu.layout if i not in recut.destroy]
+                layout = tuple(sorted((*left, *recut.create), key=lambda i: (i.start, i.profile)))
+                gpu = replace(gpu, layout=layout)
+            gpus.append(gpu)
+        self.node_changed(replace(node, gpus=tuple(gpus)))
 
     def node_removed(self, node: int) -> None:
         """A node is gone for good. Runs that are still there end on their own."""

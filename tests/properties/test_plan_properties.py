@@ -2,7 +2,7 @@
 
 from collections import Counter
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 
 from scheduling.core import mig
 from scheduling.core.cluster import Instance
@@ -13,7 +13,7 @@ from tests.properties.toy import Toy
 from tests.properties.worlds import stories
 
 settings.register_profile("core", deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
-THOROUGH = settings(settings.get_profile("core"), max_examples=60)
+THOROUGH = settings(settings.get_profile("core"), max_examples=60, phases=[Phase.explicit, Phase.reuse, Phase.generate])
 
 
 def play(story, check):
