@@ -26,7 +26,7 @@ def cluster(
     free_cpu: int | None = None,
     free_memory: int | None = None,
     drawn: dict[str, Ask] | None = None,
-    since: int = 0,
+    since: int = 1,
 ) -> Cluster:
     """Nodes from a picture; `!` after a name: the node accepts no work. `drawn`: what the letters asked for. Letters
     hold GPUs only, so that CPU and memory stay as the test says."""
@@ -79,6 +79,4 @@ def ask(
 
 def gpu_nodes(outcome, job: int) -> list[tuple[int, int]]:
     """(node, GPUs) of each part of a placed job."""
-    return next(
-        [(part.node, len(part.pieces)) for part in place.parts] for place in outcome.places if place.job == job
-    )
+    return next([(part.node, len(part.pieces)) for part in place.parts] for place in outcome.places if place.job == job)

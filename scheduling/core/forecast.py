@@ -101,7 +101,7 @@ class Forward:
             return max(self.now, run.since + self.policy.grace_s)
         if not run.running_at:
             return max(self.now, run.held_at) + self.lasting(run.ask)
-        return max(self.now + 1, run.running_at + min(self.lasting(run.ask), run.ask.limit_s))
+        return max(self.now, run.running_at + min(self.lasting(run.ask), run.ask.limit_s))
 
     def _ended(self, run: Run) -> None:
         self.planner.ended(run.job, now=self.now)
@@ -136,14 +136,17 @@ class Forward:
             heappush(self._events, (self._end_of(run), place.job, now))
         for claim in outcome.claims:
             planner.claimed(claim, now=now)
-        for stop in (*outcome.stops, *outcome.suspends):
-            run_or_none = planner.runs.get(stop.job)
-            if run_or_none is None:
-                planner.withdraw(stop.job)
-                continue
-            self.evictions += 1
-            reason = getattr(stop, "reason", None)
-            state = JobState.SUSPENDING if reason is None else JobState.STOPPING
-            going = replace(run_or_none, state=state, since=now, end_reason=reason)
-            planner.changed(going, now=now)
-            heappush(self._events, (self._end_of(going), stop.job, going.held_at))
+        for stop in outcome.stops:
+            self._going(stop.job, JobState.STOPPING, stop.reason)
+        for suspend in outcome.suspends:
+            self._going(suspend.job, JobState.SUSPENDING, None)
+
+    def _going(self, job: int, state: JobState, reason: EndReason | None) -> None:
+        run = self.planner.runs.get(job)
+        if run is None:
+            self.planner.withdraw(job)
+            return
+        self.evictions += reason in (None, EndReason.EVICT)
+        going = replace(run, state=state, since=self.now, end_reason=reason)
+        self.planner.changed(going, now=self.now)
+        heappush(self._events, (self._end_of(going), job, going.held_at))

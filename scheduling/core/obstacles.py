@@ -64,6 +64,8 @@ def capacity_cause(causes: Causes, state: State, want: Want) -> Cause:
     memory = max(_spare(state, i, want)[1] for i in ids if _spare(state, i, want)[0] >= shape.cpu_millis)
     if memory < shape.memory_mib:
         return causes.of(HoldCode.MEMORY_BUSY, memory_mib=shape.memory_mib, free_memory_mib=max(0, memory))
+    if shape.replicas == 1:  # there is room on a node, but somebody else is promised it at this very time
+        return causes.of(HoldCode.RESERVED)
     return _gang_cause(causes, state, want, options)
 
 

@@ -345,6 +345,8 @@ class Cycle:
             self.state.ledger.rollback(mark)
             if fits:
                 return self.causes.of(HoldCode.RESERVED)
+            if not self.state.explain:
+                return self.causes.of(HoldCode.GPUS_BUSY)
             known = capacity_cause(self.causes, self.state, want)
             binds_all = known.code in (HoldCode.GPUS_BUSY, HoldCode.NO_NODES)
             self._why[alike if binds_all else (*alike, ask.shape)] = known

@@ -236,9 +236,9 @@ class Eviction:
                 key = cost_of(chosen)
                 if to_beat is not None and key >= to_beat:
                     continue
-                if self._room_with(want, host, cards, {v.job for v in chosen} | known):
-                    if self.candidates.in_allowed_order(taking, (*before, *chosen)):
-                        best, to_beat = chosen, key
+                fits = self._room_with(want, host, cards, {v.job for v in chosen} | known)
+                if fits and self.candidates.in_allowed_order(taking, (*before, *chosen)):
+                    best, to_beat = chosen, key
         if best is None and len(ranked) > EXACT:
             best = self._greedy_set(taking, host, cards, ranked, known, before)
         return best
@@ -312,7 +312,8 @@ class Eviction:
         """Book it in this cycle: the place is the job's, what passes over from its victims counts once."""
         state, policy = self.state, self.policy
         runs = [state.runs[victim.job] for victim in victims]
-        suspend_s = max((self.candidates.suspend_cost_s(run) for run in runs if self.candidates.can_suspend(run)), default=0)
+        saving = [run for run in runs if self.candidates.can_suspend(run)]
+        suspend_s = max((self.candidates.suspend_cost_s(run) for run in saving), default=0)
         expires = self.now + policy.grace_s + suspend_s + policy.claim_slack_s
         ids = tuple(sorted(victim.job for victim in victims))
         ask = state.queue.asks[want.job]

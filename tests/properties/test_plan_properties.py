@@ -1,4 +1,5 @@
-"""What holds for every plan (DESIGN, Invariants), on random team trees, pools, gangs, MIG layouts and arrival orders."""
+"""What holds for every plan (DESIGN, Invariants), on random team trees, pools, gangs, MIG layouts and arrival
+orders."""
 
 from collections import Counter
 
@@ -12,7 +13,9 @@ from scheduling.core.units import GPU_UNITS
 from tests.properties.toy import Toy
 from tests.properties.worlds import stories
 
-settings.register_profile("core", deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+settings.register_profile(
+    "core", deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
+)
 THOROUGH = settings(settings.get_profile("core"), max_examples=60, phases=[Phase.explicit, Phase.reuse, Phase.generate])
 
 
@@ -104,7 +107,13 @@ def check_no_limit_is_exceeded(before, outcome, toy):
     for (pool, team), units in used.items():
         account = planner.account(pool, team)
         if account.quota.borrow_limit is not None and (pool, team) in grown:
-            assert units <= account.guaranteed + account.quota.borrow_limit, (pool, team, units, holders, account.guaranteed)
+            assert units <= account.guaranteed + account.quota.borrow_limit, (
+                pool,
+                team,
+                units,
+                holders,
+                account.guaranteed,
+            )
     for place in outcome.places:
         if place.job not in fulfilled:
             ask = asked[place.job]
@@ -131,7 +140,8 @@ def check_victims_have_a_beneficiary(before, outcome, toy):
 
 
 def check_guaranteed_work_stays(before, outcome, toy):
-    """Work within a guarantee falls only to a higher tier of its own team, or to critical work inside its own guarantee."""
+    """Work within a guarantee falls only to a higher tier of its own team, or to critical work inside its own
+    guarantee."""
     planner, tiers = toy.planner, toy.policy.tiers
     asked = {a.job: a for a in before.asks}
     for claim in outcome.claims:
@@ -200,6 +210,10 @@ def test_every_feasible_job_starts_once_arrivals_stop(story):
     impossible = {"never_fits", "no_nodes", "guarantee_used", "team_limit", "user_limit", "pool_full"}
     left = {h.job: (h.code, h.numbers) for h in outcome.holds if h.code not in impossible}
     if not toy.planner.runs:
-        empty_but_waiting = {j: c for j, c in left.items() if c[0] not in ("topology", "gang_busy", "cpu_busy", "memory_busy", "slices_busy")}
+        empty_but_waiting = {
+            j: c
+            for j, c in left.items()
+            if c[0] not in ("topology", "gang_busy", "cpu_busy", "memory_busy", "slices_busy")
+        }
         assert not empty_but_waiting
     assert len(toy.evictions) <= 40

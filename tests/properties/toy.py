@@ -58,9 +58,7 @@ class Toy:
             left = max(1, run.ask.limit_s - (run.since - run.running_at))
             self.planner.submit(replace(run.ask, pinned=run.parts, suspended_at=self.now, limit_s=left))
         elif run.end_reason is EndReason.EVICT:
-            self.planner.submit(
-                requeued(run, now=self.now, outcome=Outcome.EVICTED, no_evict_s=self.policy.no_evict_s)
-            )
+            self.planner.submit(requeued(run, now=self.now, outcome=Outcome.EVICTED, no_evict_s=self.policy.no_evict_s))
 
     def _enact(self, outcome) -> None:
         for stop in outcome.stops:

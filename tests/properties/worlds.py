@@ -81,12 +81,18 @@ def shapes(draw, *, mig: bool = False):
         if more["replicas"] > 1:
             more["required"] = draw(st.sampled_from(("", "", "node", "rack", "block")))
     elif kind == "share":
-        more = {"thousandths": draw(st.sampled_from((100, 250, 500, 1000))), "replicas": draw(st.sampled_from((1, 1, 2)))}
+        more = {
+            "thousandths": draw(st.sampled_from((100, 250, 500, 1000))),
+            "replicas": draw(st.sampled_from((1, 1, 2))),
+        }
     elif kind == "mig":
         more = {"mig": draw(st.sampled_from(MIG_NAMES)), "replicas": draw(st.sampled_from((1, 1, 2)))}
     pools = draw(st.sampled_from(((), (), ("h100",), ("a100", "h100"))))
     return Shape(
-        cpu_millis=draw(st.sampled_from((500, 2000, 5000))), memory_mib=draw(st.sampled_from((512, 16_384))), pools=pools, **more
+        cpu_millis=draw(st.sampled_from((500, 2000, 5000))),
+        memory_mib=draw(st.sampled_from((512, 16_384))),
+        pools=pools,
+        **more,
     )
 
 
@@ -115,9 +121,7 @@ def stories(draw, *, mig: bool = False, most_jobs: int = 14):
     """A cluster, a policy, and what happens: (seconds to let pass, jobs submitted then)."""
     nodes = draw(machines(mig=mig))
     teams = draw(team_trees())
-    jobs = [
-        draw(asks(job, len(teams), mig=mig)) for job in range(1, draw(st.integers(1, most_jobs)) + 1)
-    ]
+    jobs = [draw(asks(job, len(teams), mig=mig)) for job in range(1, draw(st.integers(1, most_jobs)) + 1)]
     steps = []
     while jobs:
         count = draw(st.integers(1, len(jobs)))
