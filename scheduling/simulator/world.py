@@ -18,7 +18,8 @@ from scheduling.core.cluster import Ask, Gpu, Instance, Outcome, Part, Run, requ
 from scheduling.core.decisions import Place, Plan, Recut
 from scheduling.core.lifecycle import EndReason, JobState
 from scheduling.core.plan import Planner
-from scheduling.core.policy import DAY, Policy
+from scheduling.core.policy import DAY, Policy, SizeRule
+from scheduling.simulator.forward import UsedOfLimit, forward_start
 from scheduling.simulator.gauge import Gauge
 from scheduling.simulator.history import History, Record
 from scheduling.simulator.site import Site
@@ -52,6 +53,8 @@ class Options:
     sample_s: int = 3600
     #: while jobs wait and work must first run its minimum time, or suspending takes time, a plan is made so often
     look_s: int = 60
+    #: every so many submissions, the job that comes is promised a start (the estimate's 90th percentile); 0: never
+    promise_every: int = 0
 
 
 class Stuck(Exception):
@@ -97,8 +100,10 @@ class World:
         self._next: TraceJob | None = None
         self._count = self._ended = 0
         self._look_at = -1
+        self._used, self._to_promise = UsedOfLimit(), list[int]()
         self._tiers = {tier.name for tier in policy.tiers}
         self._turns = any(tier.rotate for tier in policy.tiers)
+        self._levels = {tier.name for tier in policy.tiers if tier.size_rule is SizeRule.ATTAINED}
         protected = policy.min_runtime_s > 0 or any(team.min_runtime_s for team in site.teams)
         self._restless = protected or (self._turns and not policy.keeps_work)
 
@@ -107,7 +112,7 @@ class World:
         """Replay until nothing more can happen. Jobs that still wait then have no end in their record."""
         self._fetch()
         now = 0
-        while self._events:
+        while self._events and (self._lives or self._next is not None):
             now = self._events[0][0]
             if not self.history.records:
                 self.history.began = now - SHIFT_S
@@ -116,6 +121,7 @@ class World:
                 _, kind, job, attempt = heapq.heappop(self._events)
                 self._happen(now, kind, job, attempt)
             self._decide(now)
+            self._promise(now)
             if self._watch is not None:
                 self._watch(now - SHIFT_S, self._count, self._ended)
         self.history.ended = max(0, now - SHIFT_S)
@@ -155,6 +161,8 @@ class World:
         self._lives[self._count] = _Life(record=record, left_s=job.duration_s)
         self.gauge.saw(ask.shape)
         self._submit(ask)
+        if self.options.promise_every and self._count % self.options.promise_every == 0:
+            self._to_promise.append(self._count)
         if ask.not_before > ask.submitted:
             heapq.heappush(self._events, (ask.not_before, _LOOK, 0, 0))
 
@@ -200,6 +208,8 @@ class World:
         assert run is not None
         turn, units = run.held_at + self.policy.turn_s, max(1, _units(run.parts))
         if now >= turn:
+            if run.ask.tier not in self._levels:
+                return
             service = run.ask.attained + units * (now - run.held_at)
             rises = base << (service // base).bit_length()
             turn = now + max(1, -(-(rises - service) // units))
@@ -219,7 +229,8 @@ class World:
         return run
 
     def _end(self, now: int, life: _Life) -> None:
-        self._stop(now, life)
+        run = self._stop(now, life)
+        self._used.ended(run.ask, now - run.held_at)
         self._ended += 1
         life.record.end = now - SHIFT_S
         life.record.timed_out = bool(life.left_s is not None and life.left_s > 0)
@@ -262,6 +273,16 @@ class World:
         if life.left_s is not None:
             life.left_s += cost
         return cost
+
+    def _promise(self, now: int) -> None:
+        """Tell those who have just come, and do not start at once, when they will."""
+        for number in self._to_promise:
+            life = self._lives[number]
+            if life.run is None:
+                cluster = self.planner.snapshot()
+                at = forward_start(cluster, self.policy, now, number, lambda ask: self._used.at(ask, 90))
+                life.record.promised = None if at is None else at - SHIFT_S
+        self._to_promise.clear()
 
     # ---------------------------------------------------------------------------------------- decide and carry out
     def _decide(self, now: int) -> None:

@@ -39,6 +39,8 @@ class Command(BaseCommand):
         parser.add_argument("--suspendable", type=Suspendable, choices=list(Suspendable), default=Suspendable.TRACE)
         parser.add_argument("--cost", type=_cost, default=(), metavar="1:7,8:30,*:60",
                             help="seconds lost per preemption, up to so many GPUs")  # fmt: skip
+        parser.add_argument("--promise-every", type=int, default=100, metavar="N",
+                            help="estimate the start of every Nth job and tell how many kept it; 0: none")  # fmt: skip
         parser.add_argument("--swf-gpus", action="store_true", help="a processor of the SWF trace is a GPU")
         parser.add_argument("--order", type=Path, help="openb: arrival order; then pods only arrive")
         parser.add_argument("--order-column", default="seed_42", help="openb: the order's column")
@@ -55,7 +57,12 @@ class Command(BaseCommand):
                 order=options["order"],
                 seed=options["order_column"],
             ),
-            options=Options(limits=options["limits"], suspendable=options["suspendable"], cost_s=options["cost"]),
+            options=Options(
+                limits=options["limits"],
+                suspendable=options["suspendable"],
+                cost_s=options["cost"],
+                promise_every=options["promise_every"],
+            ),
             baselines=tuple(filter(None, options["baseline"].split(","))),
             skip_bad=options["skip_bad"],
             seed=options["seed"],
