@@ -211,21 +211,20 @@ class Cycle:
         if ask.pinned:
             return self._resume(ask, kind)
         lacking: list[tuple[str, int, HoldCode]] = []
-        full: list[tuple[str, int]] = []
+        full: list[tuple[str, int, HoldCode | None]] = []
         for pool, units in self._in_order(kind):
             code = missing_right(self.state.trees[pool], ask, units)
             if code is None:
                 if self._fits(ask, pool, units):
                     return None
-                full.append((pool, units))
+                full.append((pool, units, None))
             elif code is HoldCode.POOL_FULL:
-                full.append((pool, units))
+                full.append((pool, units, code))
             else:
                 lacking.append((pool, units, code))
         may_evict = kind.evicts and ask.may_evict_from <= self.now
         if may_evict:
-            tried = [*full, *((pool, units) for pool, units, code in lacking if code is HoldCode.TEAM_LIMIT)]
-            for pool, units in tried:
+            for pool, units, _ in (*full, *(lack for lack in lacking if lack[2] is HoldCode.TEAM_LIMIT)):
                 claim = self.eviction.make_room(ask, kind, pool, units)
                 if claim is not None:
                     return self._claim(claim)
@@ -314,9 +313,11 @@ class Cycle:
                 self.stops.append(Stop(victim, run.ask.version, EndReason.EVICT, claim.job))
         return self.causes.of(HoldCode.CLAIMED, stopping=len(claim.victims))
 
-    def _reserve(self, ask: Ask, kind: Kind, full: list[tuple[str, int]], *, may_evict: bool) -> Cause:
+    def _reserve(
+        self, ask: Ask, kind: Kind, full: list[tuple[str, int, HoldCode | None]], *, may_evict: bool
+    ) -> Cause:
         """Blocked by capacity: the first few of each top-level team get a time and a place that nobody may move."""
-        pool, _ = full[0]
+        pool, units, code = full[0]
         want = Want(ask.job, ask.team, ask.shape, pool, self.now + ask.limit_s)
         top = self.state.trees[pool].account(ask.team).path()[0].team
         depth = self._reserved.get((pool, top), 0)
@@ -330,6 +331,8 @@ class Cycle:
                     self.reserves.append(Reserve(ask.job, at, parts, pool))
                     return self._blocked(ask, want)
         cause = self._blocked(ask, want)
+        if code is not None and cause.code is HoldCode.RESERVED:
+            cause = rights_cause(self.causes, self.state, ask, pool, units, code)
         self._bury(kind, ask.limit_s if cause.code is HoldCode.RESERVED else 0, cause, may_evict=may_evict)
         return cause
 

@@ -215,5 +215,5 @@ def test_every_feasible_job_starts_once_arrivals_stop(story):
             for j, c in left.items()
             if c[0] not in ("topology", "gang_busy", "cpu_busy", "memory_busy", "slices_busy")
         }
-        assert not empty_but_waiting
-    assert len(toy.evictions) <= 40
+        assert not empty_but_waiting, (empty_but_waiting, outcome, toy.planner.snapshot().asks, [len(n.gpus) for n in cluster.nodes])
+    assert len(toy.evictions) <= 40, toy.evictions
