@@ -10,12 +10,13 @@ from scheduling.simulator.files.policy_file import read_policy
 from scheduling.simulator.files.reading import BadFile
 from scheduling.simulator.fitting import fitting_jobs
 from scheduling.simulator.history import History
+from scheduling.simulator.options import Options
 from scheduling.simulator.report.summary import Figures, figures
 from scheduling.simulator.report.write import write_report
 from scheduling.simulator.traces.formats import Reading, read_trace
 from scheduling.simulator.traces.job import TraceJob
 from scheduling.simulator.traces.problems import BadTrace, Problems
-from scheduling.simulator.world import Options, World
+from scheduling.simulator.world import World
 
 #: what the caller prints: the input is wrong, nothing was written
 BadInput = (BadTrace, BadFile)

@@ -12,49 +12,19 @@ All that happens at one moment is told first; then one plan is made and carried 
 import heapq
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
-from enum import StrEnum
 
-from scheduling.core.cluster import Ask, Gpu, Instance, Outcome, Part, Run, requeued
-from scheduling.core.decisions import Place, Plan, Recut
+from scheduling.core.cluster import Ask, Outcome, Part, Run, requeued
+from scheduling.core.decisions import Place, Plan
+from scheduling.core.forecast import estimate_starts
 from scheduling.core.lifecycle import EndReason, JobState
 from scheduling.core.plan import Planner
 from scheduling.core.policy import DAY, Policy, SizeRule
-from scheduling.simulator.forward import UsedOfLimit, forward_start
 from scheduling.simulator.gauge import Gauge
 from scheduling.simulator.history import History, Record
+from scheduling.simulator.options import Limits, Options
+from scheduling.simulator.runtimes import UsedOfLimit
 from scheduling.simulator.site import Site
 from scheduling.simulator.traces.job import TraceJob
-
-
-class Limits(StrEnum):
-    """What the scheduler is told about run times."""
-
-    TRACE = "trace"  # the limits that the trace states; where it states none, `Options.default_limit_s`
-    EXACT = "exact"  # the true run time, as an oracle would know it
-    UNKNOWN = "unknown"  # nothing: every job gets `Options.default_limit_s`
-
-
-class Suspendable(StrEnum):
-    TRACE = "trace"  # the jobs of which the trace says so
-    NONE = "none"
-    ONE_NODE = "one_node"  # whatever runs on one node, as measured (see data on suspending)
-    ALL = "all"
-
-
-@dataclass(frozen=True, slots=True)
-class Options:
-    """`cost_s`: seconds of its run time that a preempted job loses, as (up to so many GPUs, seconds)."""
-
-    limits: Limits = Limits.TRACE
-    default_limit_s: int = 30 * DAY
-    suspendable: Suspendable = Suspendable.TRACE
-    cost_s: tuple[tuple[int, int], ...] = ()
-    default_tier: str = "normal"
-    sample_s: int = 3600
-    #: while jobs wait and work must first run its minimum time, or suspending takes time, a plan is made so often
-    look_s: int = 60
-    #: every so many submissions, the job that comes is promised a start (the estimate's 90th percentile); 0: never
-    promise_every: int = 0
 
 
 class Stuck(Exception):
@@ -91,7 +61,6 @@ class World:
         self.planner.load(site.cluster())
         self.gauge = Gauge(site.nodes, options.sample_s)
         self.history = History(gpus=self.gauge.gpus)
-        self._nodes = {node.id: node for node in site.nodes}
         self._arrivals = iter(jobs)
         self._watch = watch
         self._lives: dict[int, _Life] = {}
@@ -151,8 +120,8 @@ class World:
         ask = self.site.ask(
             job,
             self._count,
-            limit_s=self._limit(job),
-            suspendable=self._suspendable(job),
+            limit_s=self.options.limit_of(job),
+            suspendable=self.options.may_suspend(job),
             tier=job.tier if job.tier in self._tiers else self.options.default_tier,
             shift_s=SHIFT_S,
         )
@@ -165,16 +134,6 @@ class World:
             self._to_promise.append(self._count)
         if ask.not_before > ask.submitted:
             heapq.heappush(self._events, (ask.not_before, _LOOK, 0, 0))
-
-    def _limit(self, job: TraceJob) -> int:
-        known = {Limits.TRACE: job.limit_s, Limits.EXACT: job.duration_s, Limits.UNKNOWN: None}[self.options.limits]
-        return max(1, known if known is not None else self.options.default_limit_s)
-
-    def _suspendable(self, job: TraceJob) -> bool:
-        rule = self.options.suspendable
-        if rule is Suspendable.TRACE:
-            return job.suspendable
-        return rule is Suspendable.ALL or (rule is Suspendable.ONE_NODE and job.replicas == 1)
 
     def _submit(self, ask: Ask) -> None:
         self._waiting.add(ask.job)
@@ -260,15 +219,11 @@ class World:
         life.record.requeues += 1
         life.record.lost_s += life.ran_s
         life.ran_s, life.left_s = 0, life.record.job.duration_s
-        return self._limit(life.record.job) + self._charge(life)
+        return self.options.limit_of(life.record.job) + self._charge(life)
 
     def _charge(self, life: _Life) -> int:
         """What the preemption itself costs: so much more to do on the same GPUs, in seconds."""
-        gpus = life.record.job.all_gpus
-        cost = next(
-            (s for most, s in self.options.cost_s if gpus <= most),
-            self.options.cost_s[-1][1] if self.options.cost_s else 0,
-        )
+        cost = self.options.cost_of(life.record.job)
         life.record.lost_s += cost
         if life.left_s is not None:
             life.left_s += cost
@@ -279,9 +234,8 @@ class World:
         for number in self._to_promise:
             life = self._lives[number]
             if life.run is None:
-                cluster = self.planner.snapshot()
-                at = forward_start(cluster, self.policy, now, number, lambda ask: self._used.at(ask, 90))
-                life.record.promised = None if at is None else at - SHIFT_S
+                starts = estimate_starts(self.planner.snapshot(), self.policy, now, lasting=self._used.late)
+                life.record.promised = starts[number] - SHIFT_S if number in starts else None
         self._to_promise.clear()
 
     # ---------------------------------------------------------------------------------------- decide and carry out
@@ -304,7 +258,7 @@ class World:
     def _carry_out(self, now: int, plan: Plan) -> bool:
         """True if something became free at once, so that another plan may place more."""
         for cut in plan.recuts:
-            self._recut(cut)
+            self.planner.recut(cut)
         for place in plan.places:
             self._start(now, place)
         for claim in plan.claims:
@@ -335,18 +289,6 @@ class World:
             return False
         self._requeue(now, life)
         return True
-
-    def _recut(self, cut: Recut) -> None:
-        """The card's new layout, at once: a re-cut takes a second or two, a trace knows nothing finer."""
-        node = self._nodes[cut.node]
-        cards = tuple(replace(gpu, layout=_layout(gpu, cut)) if gpu.id == cut.gpu else gpu for gpu in node.gpus)
-        self._nodes[cut.node] = replace(node, gpus=cards)
-        self.planner.node_changed(self._nodes[cut.node])
-
-
-def _layout(gpu: Gpu, cut: Recut) -> tuple[Instance, ...]:
-    left = [instance for instance in gpu.layout if instance not in cut.destroy]
-    return tuple(sorted([*left, *cut.create], key=lambda instance: (instance.start, instance.profile)))
 
 
 def _units(parts: tuple[Part, ...]) -> int:

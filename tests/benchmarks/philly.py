@@ -11,12 +11,13 @@ from scheduling.core.units import GPU_UNITS
 from scheduling.simulator.baselines.queueing import replay_baseline
 from scheduling.simulator.fitting import fitting_jobs
 from scheduling.simulator.history import History
+from scheduling.simulator.options import Limits, Options, Suspendable
 from scheduling.simulator.report.summary import Figures, figures
 from scheduling.simulator.site import Site
 from scheduling.simulator.traces import philly
 from scheduling.simulator.traces.job import TraceJob
 from scheduling.simulator.traces.problems import Problems
-from scheduling.simulator.world import Limits, Options, Suspendable, World
+from scheduling.simulator.world import World
 
 NODE_GPUS = 8
 #: mean wait in seconds, from the table beside the trace (123 nodes, 76 nodes)

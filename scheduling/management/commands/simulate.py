@@ -8,9 +8,9 @@ from typing import Any
 from django.core.management.base import BaseCommand
 
 from scheduling.simulator.baselines.queueing import BASELINES
+from scheduling.simulator.options import Limits, Options, Suspendable
 from scheduling.simulator.simulate import BadInput, Request, Result, simulate
 from scheduling.simulator.traces.formats import Format, Reading
-from scheduling.simulator.world import Limits, Options, Suspendable
 
 EXIT_REFUSED = 2  # trace, cluster or policy is wrong; nothing was written
 EXIT_LEFT_OUT = 3  # the report is written, but lines were left out (--skip-bad)

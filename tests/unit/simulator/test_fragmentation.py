@@ -38,7 +38,8 @@ def test_without_cpu_no_card_is_of_use_and_with_little_only_some():
 def test_a_share_goes_where_it_leaves_least_that_nobody_wants():
     seen = mix(HALF, WHOLE)
     filling, opening = growth(room(500, 1000), HALF, seen), growth(room(1000, 1000), HALF, seen)
-    assert filling is not None and opening is not None
+    assert filling is not None
+    assert opening is not None
     assert filling[1] == (0,)
     assert filling[0] < opening[0]
 
@@ -47,7 +48,9 @@ def test_cards_of_a_model_that_few_may_use_are_left_to_them():
     picky = Shape(gpus=1, models=("A100",))
     seen = mix(picky, picky, WHOLE)
     rare, common = growth(room(1000, model="A100"), WHOLE, seen), growth(room(1000, model="T4"), WHOLE, seen)
-    assert rare is not None and common is not None and common[0] < rare[0]
+    assert rare is not None
+    assert common is not None
+    assert common[0] < rare[0]
 
 
 def test_what_does_not_fit_has_no_growth():

@@ -9,11 +9,11 @@ from django.core.management import call_command
 
 from scheduling.simulator.files.reading import BadFile
 from scheduling.simulator.history import History, Record
+from scheduling.simulator.options import Options
 from scheduling.simulator.report.summary import at_share, figures
 from scheduling.simulator.simulate import Request, simulate
 from scheduling.simulator.traces.job import TraceJob
 from scheduling.simulator.traces.problems import BadTrace
-from scheduling.simulator.world import Options
 
 CLUSTER = """
 nodes: [{name: a, gpus: 4, model: A100, cpus: 64, memory_gib: 512}]

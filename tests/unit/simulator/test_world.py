@@ -7,9 +7,10 @@ import pytest
 from scheduling.core.cluster import Gpu, Node, Pool, Quota, Team
 from scheduling.core.policy import Policy, Tier
 from scheduling.core.units import GPU_UNITS
+from scheduling.simulator.options import Limits, Options
 from scheduling.simulator.site import Site
 from scheduling.simulator.traces.job import TraceJob
-from scheduling.simulator.world import Limits, Options, World
+from scheduling.simulator.world import World
 
 POLICY = Policy(tiers=(Tier("normal"),), grace_s=0)
 
