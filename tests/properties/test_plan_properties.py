@@ -1,6 +1,7 @@
 """What holds for every plan (DESIGN, Invariants), on random team trees, pools, gangs, MIG layouts and arrival
 orders."""
 
+import os
 from collections import Counter
 
 from hypothesis import HealthCheck, Phase, given, settings
@@ -191,6 +192,27 @@ def test_the_same_snapshot_gives_the_same_plan_whatever_the_order_of_its_rows(st
     assert plan(world, toy.policy, toy.now) == plan(turned, toy.policy, toy.now)
 
 
+#: BERTH_LOOPS=10000 looks for eviction loops in so many random worlds
+LOOPS = settings(THOROUGH, max_examples=int(os.environ.get("BERTH_LOOPS", "60")))
+
+
+@LOOPS
+@given(stories(most_jobs=10))
+def test_nobody_is_evicted_by_whom_he_evicted(story):
+    """Within an hour, hierarchical trees and balance included: A evicts B, then B does not evict A."""
+    cluster, policy, steps = story
+    toy = Toy(cluster, policy)
+    for seconds, jobs in steps:
+        for ask in jobs:
+            toy.submit(ask)
+        toy.step(seconds)
+    for _ in range(12):
+        toy.step(300)
+    for first, beneficiary, victim in toy.evictions:
+        for later, back, again in toy.evictions:
+            assert not (first < later <= first + 3600 and (back, again) == (victim, beneficiary)), toy.evictions
+
+
 @THOROUGH
 @given(stories(most_jobs=10))
 def test_every_feasible_job_starts_once_arrivals_stop(story):
@@ -215,5 +237,10 @@ def test_every_feasible_job_starts_once_arrivals_stop(story):
             for j, c in left.items()
             if c[0] not in ("topology", "gang_busy", "cpu_busy", "memory_busy", "slices_busy")
         }
-        assert not empty_but_waiting, (empty_but_waiting, outcome, toy.planner.snapshot().asks, [len(n.gpus) for n in cluster.nodes])
+        assert not empty_but_waiting, (
+            empty_but_waiting,
+            outcome,
+            toy.planner.snapshot().asks,
+            [len(n.gpus) for n in cluster.nodes],
+        )
     assert len(toy.evictions) <= 40, toy.evictions
