@@ -71,13 +71,13 @@ _agents: dict[str, Agent] = {}
 
 def wire() -> None:
     """Hand every app what it needs. Called when Django is ready, in every process; touches no database."""
-    seconds = {
-        "place_timeout_s": int(settings.BERTH_PLACE_TIMEOUT.total_seconds()),
-        "start_timeout_s": int(settings.BERTH_START_TIMEOUT.total_seconds()),
-    }
+    policy = Policy(
+        place_timeout_s=int(settings.BERTH_PLACE_TIMEOUT.total_seconds()),
+        start_timeout_s=int(settings.BERTH_START_TIMEOUT.total_seconds()),
+    )
     scheduling_wiring.use(
         scheduling_wiring.Wiring(
-            policy=Policy(**seconds),
+            policy=policy,
             hint_tick=_hint_tick,
             wake_node=_wake_node,
             server_token=partial(_server_token, settings.SECRET_KEY.encode()),

@@ -11,7 +11,7 @@ from django.db.models import F
 from scheduling.core.decisions import Hold, Place, Plan, Stop
 from scheduling.core.lifecycle import EndReason, IllegalMove, JobEvent
 from scheduling.core.units import GPU_UNITS
-from scheduling.models import Allocation, Gpu, Job, Node, Slot
+from scheduling.models import Allocation, Gpu, Job, Node, Slot, SlotKind
 from scheduling.news import tell
 from scheduling.transitions import StaleJob, move_job
 from scheduling.wiring import wired
@@ -22,6 +22,7 @@ STOP_SENTENCES = {
     EndReason.TIMED_OUT: "It reached its time limit.",
     EndReason.START_TIMEOUT: "Its server did not answer in time after the start.",
     EndReason.PLACE_TIMEOUT: "The node showed no progress in starting it.",
+    EndReason.EVICT: "Its place was needed by work that goes before it.",
 }
 
 
@@ -81,8 +82,13 @@ def _job(decision: Place | Stop) -> Job:
 def _place(place: Place, now: datetime) -> set[int]:
     job = move_job(_job(place), JobEvent.PLACE, now=now)
     for index, part in enumerate(place.parts):
-        slots = list(Slot.objects.filter(pk__in=part.slots, retired_at__isnull=True).select_related("gpu"))
-        if len(slots) != len(part.slots):
+        cards = [piece.gpu for piece in part.pieces]
+        slots = list(
+            Slot.objects.filter(gpu__in=cards, kind=SlotKind.WHOLE, retired_at__isnull=True)
+            .select_related("gpu")
+            .order_by("gpu__index", "id")
+        )
+        if len(slots) != len(cards):
             raise _Outdated("a slot was retired")
         for slot in slots:
             _hold_units(slot)
@@ -100,8 +106,12 @@ def _place(place: Place, now: datetime) -> set[int]:
                 memory_mib=job.memory_mib if lead else 0,
                 held_at=now,
             )
-    log.info("placed job %s on node %s, slots %s", job.pk, place.parts[0].node, [p.slots for p in place.parts])
+    log.info("placed job %s on node %s, cards %s", job.pk, place.parts[0].node, _cards(place))
     return {part.node for part in place.parts}
+
+
+def _cards(place: Place) -> list[list[int]]:
+    return [[piece.gpu for piece in part.pieces] for part in place.parts]
 
 
 def _hold_units(slot: Slot) -> None:
@@ -133,8 +143,8 @@ def _hold_all(holds: tuple[Hold, ...]) -> None:
     if not holds:
         return
     stored = Job.objects.in_bulk([hold.job for hold in holds])
-    for hold in holds:
-        numbers = {**dict(hold.numbers), "position": hold.position}
+    for position, hold in enumerate(holds, start=1):
+        numbers = {**dict(hold.numbers), "position": position}
         job = stored.get(hold.job)
         if job is None or (job.hold_code, job.hold_numbers) == (str(hold.code), numbers):
             continue

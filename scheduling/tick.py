@@ -7,7 +7,7 @@ from portal.kernel import clock
 from portal.kernel.locks import one_at_a_time
 from scheduling.core.plan import plan
 from scheduling.enact import Outcome, enact
-from scheduling.snapshot import load_cluster
+from scheduling.snapshot import load_cluster, seconds
 from scheduling.wiring import wired
 
 log = logging.getLogger("berth.tick")
@@ -31,7 +31,7 @@ def tick() -> Cycle:
             return Cycle(led=False)
         now = clock.now()
         cluster = load_cluster(now)
-        outcome = enact(plan(cluster, wired().policy), now=now)
+        outcome = enact(plan(cluster, wired().policy, seconds(now)), now=now)
         return Cycle(
             led=True, waiting=len(cluster.asks), seconds=clock.monotonic() - started, outcome=outcome
         )

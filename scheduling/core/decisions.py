@@ -3,55 +3,121 @@
 from dataclasses import dataclass
 from enum import StrEnum
 
+from scheduling.core.cluster import Claim, Instance, Part
 from scheduling.core.lifecycle import EndReason
+
+__all__ = ["Cause", "Claim", "Hold", "HoldCode", "Part", "Place", "Plan", "Recut", "Reserve", "Stop", "Suspend"]
 
 
 class HoldCode(StrEnum):
-    """Why a job waits. The numbers that go with each code are named in `explain.SENTENCES`."""
+    """Why a job waits: the dominant obstacle. The numbers that go with each code are named in `explain.SENTENCES`."""
 
     NO_NODES = "no_nodes"              # no node accepts work now
     NEVER_FITS = "never_fits"          # larger than any node; refused at submit, may come true when nodes leave
+    NOT_BEFORE = "not_before"          # it asked for a later start
+    TEAM_WINDOW = "team_window"        # its team may start work at other hours
+    GUARANTEE_USED = "guarantee_used"  # may not be evicted, so it may not borrow, and the guarantee is used up
+    TEAM_LIMIT = "team_limit"          # a limit of its team, or of a team above it
+    USER_LIMIT = "user_limit"          # the most that one member may use
+    POOL_FULL = "pool_full"            # everything that the tree may give is in use
+    CLAIMED = "claimed"                # others are stopping for it
     GPUS_BUSY = "gpus_busy"
+    SLICES_BUSY = "slices_busy"        # no card has a share or instance of that size free
+    GANG_BUSY = "gang_busy"            # some replicas would fit, not all
     CPU_BUSY = "cpu_busy"
     MEMORY_BUSY = "memory_busy"
+    TOPOLOGY = "topology"              # enough is free, but not close together
+    RESERVED = "reserved"              # it would fit, but would delay a job that is ahead of it
     BEHIND = "behind"                  # it would fit, but an older job is first
-
-
-@dataclass(frozen=True, slots=True)
-class Part:
-    """One replica's place. `slots` is empty for work that needs no GPU."""
-
-    node: int
-    slots: tuple[int, ...]
+    PINNED = "pinned"                  # suspended: its own GPUs are in use
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
+    """Start a queued job, or resume a suspended one on its own GPUs."""
+
     job: int
     version: int
     parts: tuple[Part, ...]
+    pool: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Stop:
+    """Stop a run. An eviction names the job that it is done for; it gets the notice and its grace first."""
+
     job: int
     version: int
     reason: EndReason
+    beneficiary: int = 0
 
 
 @dataclass(frozen=True, slots=True)
-class Hold:
-    """`position`: 1 for the job that is next. `numbers`: facts for the sentence, integers only."""
+class Suspend:
+    """Save a run's GPU memory to its node and free its GPUs for `beneficiary`; it resumes there later, with nothing
+    lost."""
 
     job: int
     version: int
+    beneficiary: int
+
+
+@dataclass(frozen=True, slots=True)
+class Recut:
+    """Change the MIG layout of one card, on parts that nobody holds: first destroy, then create. It comes before the
+    Place that needs it: the node makes the instance, then starts the container in it."""
+
+    gpu: int
+    node: int
+    destroy: tuple[Instance, ...]
+    create: tuple[Instance, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Reserve:
+    """From `at` on these parts are kept for a blocked job; nothing that started later in the queue may move it."""
+
+    job: int
+    at: int
+    parts: tuple[Part, ...]
+    pool: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Cause:
+    """A code and its numbers, shared by all jobs that wait for the same thing. Integers only; `explain` makes the
+    words."""
+
     code: HoldCode
-    position: int
     numbers: tuple[tuple[str, int], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
+class Hold:
+    """A job goes on waiting. `Plan.holds` lists them in the order of the queue: the first is next."""
+
+    job: int
+    version: int
+    cause: Cause
+
+    @property
+    def code(self) -> HoldCode:
+        return self.cause.code
+
+    @property
+    def numbers(self) -> tuple[tuple[str, int], ...]:
+        return self.cause.numbers
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
+    """One cycle's decisions. `claims` are the new ones; a claim of the snapshot that a Place fulfils, whose job is
+    gone or that has expired ends by itself."""
+
     stops: tuple[Stop, ...] = ()
+    suspends: tuple[Suspend, ...] = ()
+    recuts: tuple[Recut, ...] = ()
     places: tuple[Place, ...] = ()
+    claims: tuple[Claim, ...] = ()
+    reserves: tuple[Reserve, ...] = ()
     holds: tuple[Hold, ...] = ()

@@ -1,31 +1,49 @@
-"""Why a job waits: a code with numbers from the same pass that decided, and the one sentence that people read."""
+"""Why a job waits, in words: one sentence for each code, with the numbers of the plan that decided."""
 
 from collections.abc import Mapping
 
-from scheduling.core.cluster import Ask
-from scheduling.core.decisions import Hold, HoldCode
-from scheduling.core.ledger import Ledger
-from scheduling.core.placement import could_ever_fit, fits_now
+from scheduling.core.decisions import HoldCode
+from scheduling.core.units import GPU_UNITS
 
 SENTENCES: dict[HoldCode, str] = {
     HoldCode.NO_NODES: "No node accepts work right now; it starts as soon as one is back.",
     HoldCode.NEVER_FITS: "It asks for {gpus} GPUs, {cpus} CPU cores and {memory_gib} GiB of memory on one node, "
     "and no node has that much. Ask for less.",
+    HoldCode.NOT_BEFORE: "It asked to start later.",
+    HoldCode.TEAM_WINDOW: "Its team may start work at other hours.",
+    HoldCode.GUARANTEE_USED: "It may not be evicted, so it may use only what its team is guaranteed: {used_gpus} of "
+    "{limit_gpus} GPUs are used so by others, and it needs {asked_gpus}.",
+    HoldCode.TEAM_LIMIT: "It needs {asked_gpus} GPUs, and the limits of its team leave {left_gpus}.",
+    HoldCode.USER_LIMIT: "It needs {asked_gpus} GPUs; one member of the team may use {limit_gpus}, and {used_gpus} "
+    "are used.",
+    HoldCode.POOL_FULL: "It needs {asked_gpus} GPUs; the pool has {left_gpus} left that may be lent to its team.",
+    HoldCode.CLAIMED: "{stopping} stopping to make room for it.",
     HoldCode.GPUS_BUSY: "It needs {gpus} on one node; the most that is free on one is {free_gpus}.",
+    HoldCode.SLICES_BUSY: "No card has a free part of {part_gpus} GPU.",
+    HoldCode.GANG_BUSY: "All {replicas} replicas start together; {fitting} of them would fit now.",
     HoldCode.CPU_BUSY: "It needs {cpus} CPU cores on one node; the most that is free beside its GPUs is {free_cpus}.",
-    HoldCode.MEMORY_BUSY: "It needs {memory_gib} GiB of memory on one node; the most that is free is {free_memory_gib}.",
+    HoldCode.MEMORY_BUSY: "It needs {memory_gib} GiB of memory on one node; the most that is free is "
+    "{free_memory_gib}.",
+    HoldCode.TOPOLOGY: "{fitting} replicas would fit now, but not the {replicas} that it needs close together.",
+    HoldCode.RESERVED: "It would fit now, but its time limit reaches into what is reserved for a job ahead of it.",
     HoldCode.BEHIND: "{ahead} ahead of it in the queue.",
+    HoldCode.PINNED: "It is suspended, and others are using its GPUs.",
 }
 
-_COUNTED = {"gpus": ("GPU", "GPUs"), "ahead": ("job is", "jobs are")}
+_COUNTED = {"gpus": ("GPU", "GPUs"), "ahead": ("job is", "jobs are"), "stopping": ("job is", "jobs are")}
+_UNITS = {"asked": "asked_gpus", "left": "left_gpus", "used": "used_gpus", "limit": "limit_gpus", "units": "part_gpus"}
 
 
 def sentence(code: str, numbers: Mapping[str, int]) -> str:
-    """The sentence for a stored code and its numbers. Thousandths and MiB are turned into cores and GiB."""
+    """The sentence for a stored code and its numbers. Units become GPUs, thousandths cores, MiB GiB; a code or a number
+    of another version gives no sentence."""
     try:
-        template = SENTENCES[HoldCode(code)]
-    except ValueError:
+        return SENTENCES[HoldCode(code)].format(**_words(code, numbers))
+    except (KeyError, ValueError):
         return ""
+
+
+def _words(code: str, numbers: Mapping[str, int]) -> dict[str, str]:
     words: dict[str, str] = {name: str(value) for name, value in numbers.items()}
     for name in ("cpu", "free_cpu"):
         if f"{name}_millis" in numbers:
@@ -33,61 +51,10 @@ def sentence(code: str, numbers: Mapping[str, int]) -> str:
     for name in ("memory", "free_memory"):
         if f"{name}_mib" in numbers:
             words[f"{name}_gib"] = f"{numbers[f'{name}_mib'] / 1024:.3g}"
-    for name, (one, many) in _COUNTED.items():
+    for name, word in _UNITS.items():
         if name in numbers:
+            words[word] = f"{numbers[name] / GPU_UNITS:.4g}"
+    for name, (one, many) in _COUNTED.items():
+        if name in numbers and code != HoldCode.NEVER_FITS:
             words[name] = f"{numbers[name]} {one if numbers[name] == 1 else many}"
-    if code == HoldCode.NEVER_FITS:
-        words["gpus"] = str(numbers["gpus"])
-    return template.format(**words)
-
-
-def why_not(ask: Ask, ledger: Ledger, position: int) -> Hold:
-    """The dominant obstacle for an ask that found no place: GPUs before CPU before memory."""
-    nodes = ledger.accepting()
-
-    def hold(code: HoldCode, **numbers: int) -> Hold:
-        return Hold(
-            job=ask.job, version=ask.version, code=code, position=position, numbers=tuple(sorted(numbers.items()))
-        )
-
-    if not nodes:
-        return hold(HoldCode.NO_NODES)
-    possible = [node for node in nodes if could_ever_fit(ask, node)]
-    if not possible:
-        return hold(
-            HoldCode.NEVER_FITS, gpus=ask.gpus, cpu_millis=ask.cpu_millis, memory_mib=ask.memory_mib
-        )
-    if ask.replicas > 1 and any(fits_now(ask, node, ledger) for node in possible):
-        # One replica fits and the gang does not: what is short is what the last replicas miss, GPUs if it asks for any.
-        code = HoldCode.GPUS_BUSY if ask.gpus else HoldCode.CPU_BUSY
-        return hold(
-            code,
-            gpus=ask.gpus,
-            free_gpus=max(ledger.free_slots(n.id) for n in possible),
-            cpu_millis=ask.cpu_millis,
-            free_cpu_millis=max(ledger.free_cpu(n.id) for n in possible),
-        )
-    with_gpus = [node for node in possible if ledger.free_slots(node.id) >= ask.gpus]
-    if not with_gpus:
-        return hold(
-            HoldCode.GPUS_BUSY, gpus=ask.gpus, free_gpus=max(ledger.free_slots(n.id) for n in possible)
-        )
-    with_cpu = [node for node in with_gpus if ledger.free_cpu(node.id) >= ask.cpu_millis]
-    if not with_cpu:
-        return hold(
-            HoldCode.CPU_BUSY,
-            cpu_millis=ask.cpu_millis,
-            free_cpu_millis=max(ledger.free_cpu(n.id) for n in with_gpus),
-        )
-    return hold(
-        HoldCode.MEMORY_BUSY,
-        memory_mib=ask.memory_mib,
-        free_memory_mib=max(ledger.free_memory(n.id) for n in with_cpu),
-    )
-
-
-def behind(ask: Ask, position: int, ahead: int) -> Hold:
-    """It would fit, but an older job that is waiting for the same GPUs goes first."""
-    return Hold(
-        job=ask.job, version=ask.version, code=HoldCode.BEHIND, position=position, numbers=(("ahead", ahead),)
-    )
+    return words

@@ -25,3 +25,22 @@ def mig(*, compute_slices: int, memory_slots: int) -> int:
     if not (1 <= compute_slices <= 7 and 1 <= memory_slots <= 8):
         raise ValueError(f"no MIG instance has {compute_slices} compute slices and {memory_slots} memory slots")
     return compute_slices * _PER_COMPUTE_SLICE + memory_slots * _PER_MEMORY_SLOT
+
+
+def charge(
+    *, gpu_units: int, cpu_millis: int, memory_mib: int, reference: tuple[int, int, int], gpu_pool: bool
+) -> int:
+    """What one replica costs its team: the largest of its GPU units and what its CPU and memory would be in GPUs.
+
+    `reference`: GPUs, CPU and memory of the pool's reference node; (0, 0, 0): only the GPUs count. In a pool without
+    GPUs the unit is a thousandth of a core, and memory counts as the cores of the reference node that come with it.
+    """
+    gpus, cpu, memory = reference
+    if not gpu_pool:
+        return max(cpu_millis, -(-memory_mib * cpu // memory) if cpu and memory else 0)
+    cost = gpu_units
+    if gpus and cpu:
+        cost = max(cost, -(-cpu_millis * gpus * GPU_UNITS // cpu))
+    if gpus and memory:
+        cost = max(cost, -(-memory_mib * gpus * GPU_UNITS // memory))
+    return cost

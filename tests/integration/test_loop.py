@@ -16,7 +16,7 @@ from scheduling.enact import enact
 from scheduling.models import Allocation, Gpu, Job, JobTransition, Node, Slot
 from scheduling.nodes.driver import GpuInfo, Inventory, Observation, Phase
 from scheduling.services import JobSpec
-from scheduling.snapshot import load_cluster
+from scheduling.snapshot import load_cluster, seconds
 from scheduling.tick import tick
 from scheduling.transitions import StaleJob, move_job
 from tests.hand_node import MACHINE, HandNode, node
@@ -179,7 +179,7 @@ def test_a_queued_job_is_cancelled_at_once(people, node):
 
 def test_a_plan_made_before_a_cancel_places_nothing(people, node):
     job = submit(people)
-    stale = plan(load_cluster(clock.now()), Policy())
+    stale = plan(load_cluster(clock.now()), Policy(), seconds(clock.now()))
     services.cancel_job(job=job, now=clock.now())
     assert enact(stale, now=clock.now()).outdated == 1
     assert states(job) == ["cancelled"]
@@ -188,7 +188,7 @@ def test_a_plan_made_before_a_cancel_places_nothing(people, node):
 
 def test_the_same_plan_enacted_twice_places_once(people, node):
     submit(people)
-    once = plan(load_cluster(clock.now()), Policy())
+    once = plan(load_cluster(clock.now()), Policy(), seconds(clock.now()))
     assert enact(once, now=clock.now()).placed == 1
     assert enact(once, now=clock.now()).placed == 0
     assert Allocation.objects.count() == 1
@@ -196,10 +196,10 @@ def test_the_same_plan_enacted_twice_places_once(people, node):
 
 def test_a_slot_that_another_scheduler_gave_away_is_not_given_again(people, node):
     first, second = submit(people), submit(people)
-    both = plan(load_cluster(clock.now()), Policy())
-    cheat = both.places[0].parts[0].slots[0]
+    both = plan(load_cluster(clock.now()), Policy(), seconds(clock.now()))
+    cheat = both.places[0].parts[0].pieces[0].gpu
     # A second scheduler by mistake: it gave the slot of the first job to the second.
-    Slot.objects.filter(pk=cheat).update(layout_version=2)
+    Slot.objects.filter(gpu=cheat).update(layout_version=2)
     assert enact(both, now=clock.now()).outdated == 1
     assert sorted(states(first, second)) == ["placed", "queued"]
 

@@ -1,64 +1,246 @@
-"""What holds for every plan, on random clusters and queues."""
+"""What holds for every plan (DESIGN, Invariants), on random team trees, pools, gangs, MIG layouts and arrival
+orders."""
 
-from hypothesis import given
-from hypothesis import strategies as st
+import os
+from collections import Counter
 
+from hypothesis import HealthCheck, Phase, given, settings
+
+from scheduling.core import mig
+from scheduling.core.cluster import Instance
 from scheduling.core.explain import sentence
 from scheduling.core.plan import plan
-from scheduling.core.policy import Policy
-from tests.pictures import ask, cluster
+from scheduling.core.units import GPU_UNITS
+from tests.properties.toy import Toy
+from tests.properties.worlds import stories
 
-nodes = st.lists(st.text(alphabet=".a", min_size=0, max_size=8), min_size=1, max_size=5)
-sizes = st.tuples(st.integers(0, 9), st.integers(100, 20_000), st.integers(64, 80_000), st.integers(1, 4))
-
-
-@st.composite
-def worlds(draw):
-    picture = " | ".join(f"n{i}{draw(st.sampled_from(['', '!']))} {marks}" for i, marks in enumerate(draw(nodes)))
-    asks = [
-        ask(job, gpus=gpus, cpu=cpu, memory=memory, replicas=replicas)
-        for job, (gpus, cpu, memory, replicas) in enumerate(draw(st.lists(sizes, max_size=12)), start=1)
-    ]
-    return cluster(picture, *draw(st.permutations(asks)))
+settings.register_profile(
+    "core", deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
+)
+THOROUGH = settings(settings.get_profile("core"), max_examples=60, phases=[Phase.explicit, Phase.reuse, Phase.generate])
 
 
-@given(worlds())
-def test_every_waiting_job_gets_exactly_one_place_or_one_hold(world):
-    outcome = plan(world, Policy())
+def play(story, check):
+    cluster, policy, steps = story
+    toy = Toy(cluster, policy)
+    for seconds, jobs in steps:
+        for ask in jobs:
+            toy.submit(ask)
+        toy.step(seconds, check)
+    for _ in range(6):
+        toy.step(120, check)
+    return toy
+
+
+def check_one_decision_each(before, outcome, toy):
     decided = [p.job for p in outcome.places] + [h.job for h in outcome.holds]
-    assert sorted(decided) == sorted(a.job for a in world.asks)
+    assert sorted(decided) == sorted(a.job for a in before.asks)
+    for hold in outcome.holds:
+        assert sentence(hold.code, dict(hold.numbers)), hold
 
 
-@given(worlds())
-def test_no_slot_is_given_twice_and_no_node_more_than_it_has(world):
-    outcome = plan(world, Policy())
-    by_job = {a.job: a for a in world.asks}
-    given_slots = [slot for place in outcome.places for part in place.parts for slot in part.slots]
-    assert len(given_slots) == len(set(given_slots))
-    for node in world.nodes:
-        free = {slot.id for slot in node.slots if not slot.held}
-        parts = [(by_job[p.job], part) for p in outcome.places for part in p.parts if part.node == node.id]
-        assert node.accepts or not parts
-        assert all(set(part.slots) <= free for _, part in parts)
-        assert sum(a.cpu_millis for a, _ in parts) <= node.free_cpu_millis
-        assert sum(a.memory_mib for a, _ in parts) <= node.free_memory_mib
+def check_nothing_is_held_twice(before, outcome, toy):
+    """With everything that the plan places: no card holds more than itself, no node gives more than it has."""
+    layout_of = {g.id: list(g.layout) for n in before.nodes for g in n.gpus}
+    for recut in outcome.recuts:
+        for gone in recut.destroy:
+            layout_of[recut.gpu].remove(gone)
+        layout_of[recut.gpu] += recut.create
+    held = [(r.job, part) for r in before.runs for part in r.parts]
+    placed = [(p.job, part) for p in outcome.places for part in p.parts]
+    for node in before.nodes:
+        here = [part for _, part in held + placed if part.node == node.id]
+        assert sum(part.cpu_millis for part in here) <= node.cpu_millis
+        assert sum(part.memory_mib for part in here) <= node.memory_mib
+        for gpu in node.gpus:
+            pieces = [piece for part in here for piece in part.pieces if piece.gpu == gpu.id]
+            assert sum(piece.units for piece in pieces) <= GPU_UNITS
+            if any(piece.whole for piece in pieces):
+                assert len(pieces) == 1
+            cut = [Instance(piece.profile, piece.start) for piece in pieces if piece.profile]
+            assert len(set(cut)) == len(cut)
+            assert not cut or len(cut) == len(pieces)
+            assert mig.legal(gpu.model, cut)
+            assert set(cut) <= set(layout_of[gpu.id])
+    team_of = {a.job: a.team for a in before.asks} | {r.job: r.ask.team for r in before.runs}
+    sharing = {}
+    for job, part in held + placed:
+        for piece in part.pieces:
+            if piece.thousandths:
+                sharing.setdefault(piece.gpu, set()).add(team_of[job])
+    assert all(len(teams) == 1 for teams in sharing.values())
 
 
-@given(worlds())
-def test_a_gang_is_whole_and_each_part_has_the_gpus_it_asked_for(world):
-    by_job = {a.job: a for a in world.asks}
-    for place in plan(world, Policy()).places:
-        assert len(place.parts) == by_job[place.job].replicas
-        assert all(len(part.slots) == by_job[place.job].gpus for part in place.parts)
+def check_gangs_are_whole(before, outcome, toy):
+    asked = {a.job: a for a in before.asks}
+    for place in outcome.places:
+        shape = asked[place.job].shape
+        assert len(place.parts) == shape.replicas
+        for part in place.parts:
+            assert len(part.pieces) == (shape.gpus or (1 if shape.wants_gpu else 0))
+        nodes = {n.id: n for n in before.nodes}
+        if shape.required == "node":
+            assert len({part.node for part in place.parts}) == 1
+        elif shape.required:
+            depth = toy.policy.levels.index(shape.required) + 1
+            assert len({nodes[part.node].path[:depth] for part in place.parts}) == 1
 
 
-@given(worlds())
-def test_the_same_snapshot_gives_the_same_plan_whatever_the_order_of_its_rows(world):
-    shuffled = type(world)(nodes=world.nodes, asks=tuple(reversed(world.asks)), runs=world.runs)
-    assert plan(world, Policy()) == plan(shuffled, Policy())
+def check_no_limit_is_exceeded(before, outcome, toy):
+    """After every placement and claim, at every level: own guarantee plus borrow limit, and what one member may use."""
+    for run in before.runs:
+        assert run.job in toy.planner.held
+    planner = toy.planner
+    used, by_user = Counter(), Counter()
+    asked = {a.job: a for a in before.asks}
+    holders = [(h.pool, h.team, h.user, h.units - h.handed) for h in planner.held.values()]
+    fulfilled = {c.job for c in planner.claims.values()}
+    for place in outcome.places:
+        if place.job not in fulfilled:
+            ask = asked[place.job]
+            holders.append((place.pool, ask.team, ask.user, sum(planner.units_of(p, place.pool) for p in place.parts)))
+    for pool, team, user, units in holders:
+        by_user[pool, team, user] += units
+        for account in planner.account(pool, team).path():
+            used[pool, account.team] += units
+    grown = {(p.pool, a.team) for p in outcome.places if p.job not in fulfilled
+             for a in planner.account(p.pool, asked[p.job].team).path()}  # fmt: skip
+    for (pool, team), units in used.items():
+        account = planner.account(pool, team)
+        if account.quota.borrow_limit is not None and (pool, team) in grown:
+            assert units <= account.guaranteed + account.quota.borrow_limit, (
+                pool,
+                team,
+                units,
+                holders,
+                account.guaranteed,
+            )
+    for place in outcome.places:
+        if place.job not in fulfilled:
+            ask = asked[place.job]
+            limit = planner.account(place.pool, ask.team).quota.user_limit
+            assert limit is None or by_user[place.pool, ask.team, ask.user] <= limit
 
 
-@given(worlds())
-def test_every_hold_has_a_sentence(world):
-    for hold in plan(world, Policy()).holds:
-        assert sentence(hold.code, dict(hold.numbers))
+def check_victims_have_a_beneficiary(before, outcome, toy):
+    """Each victim is in exactly one claim, may be evicted at all, and its claim is for a job that goes on waiting."""
+    runs = {r.job: r for r in before.runs}
+    evicted = [s for s in outcome.stops if s.beneficiary] + list(outcome.suspends)
+    victims = [v for claim in outcome.claims for v in claim.victims]
+    assert sorted(victims) == sorted(e.job for e in evicted)
+    assert len(set(victims)) == len(victims)
+    waiting = {h.job for h in outcome.holds}
+    asked = {a.job: a for a in before.asks}
+    for claim in outcome.claims:
+        assert claim.job in waiting
+        assert asked[claim.job].may_evict_from <= toy.now
+        for victim in claim.victims:
+            run = runs[victim]
+            assert run.ask.preemptible
+            assert toy.now - run.running_at >= run.ask.min_runtime_s
+
+
+def check_guaranteed_work_stays(before, outcome, toy):
+    """Work within a guarantee falls only to a higher tier of its own team, or to critical work inside its own
+    guarantee."""
+    planner, tiers = toy.planner, toy.policy.tiers
+    asked = {a.job: a for a in before.asks}
+    for claim in outcome.claims:
+        ask = asked[claim.job]
+        tier = planner.queue.tier_of(ask)
+        critical = tier < len(tiers) and tiers[tier].critical
+        for victim in claim.victims:
+            run = planner.runs[victim]
+            account = planner.account(claim.pool, run.ask.team)
+            if run.ask.team == ask.team:
+                assert planner.queue.tier_of(run.ask) > tier or account.used > account.guaranteed
+            elif not critical:
+                assert account.used > account.guaranteed
+
+
+def everything(before, outcome, toy):
+    for check in (
+        check_one_decision_each,
+        check_nothing_is_held_twice,
+        check_gangs_are_whole,
+        check_no_limit_is_exceeded,
+        check_victims_have_a_beneficiary,
+        check_guaranteed_work_stays,
+    ):
+        check(before, outcome, toy)
+
+
+@THOROUGH
+@given(stories())
+def test_every_invariant_holds_in_every_cycle_and_the_warm_plan_is_the_cold_one(story):
+    play(story, everything)
+
+
+@THOROUGH
+@given(stories(mig=True))
+def test_every_invariant_holds_where_cards_are_cut(story):
+    play(story, everything)
+
+
+@THOROUGH
+@given(stories())
+def test_the_same_snapshot_gives_the_same_plan_whatever_the_order_of_its_rows(story):
+    toy = play(story, lambda *_: None)
+    world = toy.planner.snapshot()
+    names = ("nodes", "asks", "runs", "pools", "teams", "past", "claims", "bookings")
+    turned = type(world)(**{name: tuple(reversed(getattr(world, name))) for name in names})
+    assert plan(world, toy.policy, toy.now) == plan(turned, toy.policy, toy.now)
+
+
+#: BERTH_LOOPS=10000 looks for eviction loops in so many random worlds
+LOOPS = settings(THOROUGH, max_examples=int(os.environ.get("BERTH_LOOPS", "60")))
+
+
+@LOOPS
+@given(stories(most_jobs=10))
+def test_nobody_is_evicted_by_whom_he_evicted(story):
+    """Within an hour, hierarchical trees and balance included: A evicts B, then B does not evict A."""
+    cluster, policy, steps = story
+    toy = Toy(cluster, policy)
+    for seconds, jobs in steps:
+        for ask in jobs:
+            toy.submit(ask)
+        toy.step(seconds)
+    for _ in range(12):
+        toy.step(300)
+    for first, beneficiary, victim in toy.evictions:
+        for later, back, again in toy.evictions:
+            assert not (first < later <= first + 3600 and (back, again) == (victim, beneficiary)), toy.evictions
+
+
+@THOROUGH
+@given(stories(most_jobs=10))
+def test_every_feasible_job_starts_once_arrivals_stop(story):
+    """Every run ends by its limit and no node is lost: then only jobs that no node, no right can ever serve remain."""
+    cluster, policy, steps = story
+    toy = Toy(cluster, policy)
+    for seconds, jobs in steps:
+        for ask in jobs:
+            toy.submit(ask)
+        toy.step(seconds)
+    for _ in range(60):
+        toy.step(700)
+        if not toy.planner.queue.asks:
+            break
+    _, outcome = toy.step(4000)
+    _, outcome = toy.step(4000)
+    impossible = {"never_fits", "no_nodes", "guarantee_used", "team_limit", "user_limit", "pool_full"}
+    left = {h.job: (h.code, h.numbers) for h in outcome.holds if h.code not in impossible}
+    if not toy.planner.runs:
+        empty_but_waiting = {
+            j: c
+            for j, c in left.items()
+            if c[0] not in ("topology", "gang_busy", "cpu_busy", "memory_busy", "slices_busy")
+        }
+        assert not empty_but_waiting, (
+            empty_but_waiting,
+            outcome,
+            toy.planner.snapshot().asks,
+            [len(n.gpus) for n in cluster.nodes],
+        )
+    assert len(toy.evictions) <= 40, toy.evictions

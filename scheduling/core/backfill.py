@@ -1,0 +1,221 @@
+"""When and where a blocked job will start, from the time limits of what runs: its reservation.
+
+Slurm's backfill (`sched_config`, bf_*) keeps one map of the whole cluster over time; here each node has its own short
+list of ends, and only nodes with a promise are looked at more than once. A reservation names cards: they are the ones
+that are free by then, so that what is free before, or free all along, stays open to others.
+"""
+
+from scheduling.core.cluster import Part, Piece, Shape
+from scheduling.core.ledger import Card, Host
+from scheduling.core.placement import Fitting, Options, Search, Want, bits, part_of
+from scheduling.core.promises import Promise
+
+#: (time, replicas that fit from then on), in the order of time; the last entry is what the empty node holds
+Steps = list[tuple[int, int]]
+
+
+class TimeMap:
+    """The future of each node under the limits of what it holds. Valid within one plan."""
+
+    def __init__(self, search: Search, now: int) -> None:
+        self.search, self.now = search, now
+        self._steps: dict[tuple[Shape, int, int], dict[int, Steps]] = {}
+        self._card_ends: dict[tuple[int, int], tuple[int, list[int]]] = {}
+        self._known_changes: dict[tuple[Shape, int, int], int] = {}
+
+    # ---------------------------------------------------------------------------------------- the question
+    def earliest(self, want: Want, groups: Options) -> tuple[int, tuple[Part, ...]] | None:
+        """The first time at which every replica has a place for the whole length of its limit, and which places."""
+        length = want.until - self.now
+        hosts = {host_id: (host, cards) for host_id, host, cards in self._hosts(groups)}
+        steps = self._all_steps(want, hosts)
+        times = sorted({at for host_steps in steps.values() for at, _ in host_steps} | self._promised_ends(hosts))
+        order = sorted((at, host_id) for host_id, host_steps in steps.items() for at, _ in host_steps[:1])
+        entered, reachable = 0, 0
+        for at in times:
+            while entered < len(order) and order[entered][0] <= at:
+                reachable += steps[order[entered][1]][-1][1]
+                entered += 1
+            if reachable < want.shape.replicas:
+                continue
+            fitting = self._fitting_at(want, hosts, steps, at, length)
+            if sum(count for count, _, _ in fitting) < want.shape.replicas:
+                continue
+            for domain in self.search.domains(want.shape, fitting):
+                return at, self._parts_at(want, domain, at, length)
+        return None
+
+    def promise(self, job: int, at: int, until: int, parts: tuple[Part, ...]) -> None:
+        """Keep these parts for the job: from now on nothing may reach into them."""
+        for part in parts:
+            host = self.search.ledger.hosts[part.node]
+            cards = 0
+            for piece in part.pieces:
+                cards |= 1 << self.search.ledger.where[piece.gpu][1]
+            self.search.promises.add(
+                host.id, Promise(at, until, cards, part.cpu_millis, part.memory_mib, job=job)
+            )
+
+    # ---------------------------------------------------------------------------------------- per node
+    def _hosts(self, groups: Options) -> list[tuple[int, Host, int]]:
+        hosts = self.search.ledger.hosts
+        return [(i, hosts[i], cards) for group, cards in groups for bucket in group.buckets for i in bucket]
+
+    def _all_steps(self, want: Want, hosts: dict[int, tuple[Host, int]]) -> dict[int, Steps]:
+        """Each node's steps, kept by shape and counted anew only where the ledger has changed since."""
+        key = (want.shape, want.team if want.shape.thousandths else 0, hash(want.pool))
+        changes = self.search.ledger.changes
+        known = self._steps.setdefault(key, {})
+        for host_id in set(changes[self._known_changes.get(key, 0) :]):
+            known.pop(host_id, None)
+        self._known_changes[key] = len(changes)
+        for host_id, (host, cards) in hosts.items():
+            if host_id not in known:
+                known[host_id] = self._steps_of(want, host, cards)
+        return {host_id: known[host_id] for host_id in hosts if known[host_id]}
+
+    def _steps_of(self, want: Want, host: Host, suitable: int) -> Steps:
+        """From when on how many replicas fit, as what runs comes to its end."""
+        ends = self.search.promises.ends
+        if want.shape.gpus and (quick := self._by_cards(want, host, suitable)) is not None:
+            return quick
+        steps: Steps = []
+        for at in sorted({self.now, *(ends[job] for job, _ in host.parts if job in ends)}):
+            fits = self._count_at(want, host, suitable, at, (0, 0, 0))
+            if fits and (not steps or fits > steps[-1][1]):
+                steps.append((at, fits))
+        return steps
+
+    def _by_cards(self, want: Want, host: Host, suitable: int) -> Steps | None:
+        """The steps where cards are all that binds: replica k fits when card k * gpus is free. None: CPU or memory
+        bind."""
+        shape = want.shape
+        free_from = self._free_from(host, suitable)
+        steps: Steps = []
+        for count in range(1, min(shape.replicas, len(free_from) // shape.gpus) + 1):
+            at = free_from[count * shape.gpus - 1]
+            cpu, memory = self.search.promises.free_at(host, at)
+            if cpu < count * shape.cpu_millis or memory < count * shape.memory_mib:
+                return None
+            if steps and steps[-1][0] == at:
+                steps.pop()
+            steps.append((at, count))
+        return steps
+
+    def _free_from(self, host: Host, suitable: int) -> list[int]:
+        """When each suitable card is free, in order."""
+        version, known = self._card_ends.get((host.id, suitable), (-1, []))
+        if version != host.moves:
+            ends = self.search.promises.ends
+            known = sorted(
+                max([ends[job] for job, _ in host.cards[place]]) if host.cards[place] else self.now
+                for place in bits(suitable)
+            )
+            self._card_ends[host.id, suitable] = (host.moves, known)
+        return known
+
+    def _promised_ends(self, hosts: dict[int, tuple[Host, int]]) -> set[int]:
+        promised = self.search.promises.hosts
+        return {p.ends for host_id in promised if host_id in hosts for p in promised[host_id]}
+
+    def _fitting_at(
+        self, want: Want, hosts: dict[int, tuple[Host, int]], steps: dict[int, Steps], at: int, length: int
+    ) -> Fitting:
+        """What fits on each node if it starts at `at` and keeps its place for `length`."""
+        fitting: Fitting = []
+        promises = self.search.promises
+        for host_id, host_steps in steps.items():
+            if host_steps[0][0] > at:
+                continue
+            host, suitable = hosts[host_id]
+            if host_id in promises.hosts:
+                taken = promises.window(host, want.team, at, at + length)
+                fits = self._count_at(want, host, suitable, at, taken)
+            else:
+                fits = next(count for when, count in reversed(host_steps) if when <= at)
+            if fits:
+                fitting.append((fits, host, suitable))
+        fitting.sort(key=lambda entry: entry[1].id)
+        return fitting
+
+    def _count_at(self, want: Want, host: Host, suitable: int, at: int, taken: tuple[int, int, int]) -> int:
+        """Replicas that the node could hold at `at`, beside the cards, CPU and memory that others are promised."""
+        shape = want.shape
+        taken_cards, taken_cpu, taken_memory = taken
+        cpu, memory = self.search.promises.free_at(host, at)
+        cpu, memory = cpu - taken_cpu, memory - taken_memory
+        cards = self._free_cards(host, at) & suitable & ~taken_cards
+        if shape.gpus:
+            count = cards.bit_count() // shape.gpus
+        elif shape.wants_gpu:
+            cards = suitable & ~taken_cards
+            count = sum(1 for place in bits(cards) if self._piece_at(want, host, place, at) is not None)
+        else:
+            count = shape.replicas
+            kept_cpu, kept_memory = self.search.kept(host, self._free_cards(host, at))
+            cpu, memory = cpu - kept_cpu, memory - kept_memory
+        if shape.cpu_millis:
+            count = min(count, cpu // shape.cpu_millis)
+        if shape.memory_mib:
+            count = min(count, memory // shape.memory_mib)
+        return max(0, count)
+
+    def _free_cards(self, host: Host, at: int) -> int:
+        ends = self.search.promises.ends
+        free = host.free
+        for place, card in enumerate(host.cards):
+            if card and all(ends[job] <= at for job, _ in card):
+                free |= 1 << place
+        return free
+
+    def _piece_at(self, want: Want, host: Host, place: int, at: int) -> Piece | None:
+        ends = self.search.promises.ends
+        left: Card = [(job, piece) for job, piece in host.cards[place] if ends[job] > at]
+        return self.search.on_card(want, host, place, left)
+
+    # ---------------------------------------------------------------------------------------- the parts
+    def _parts_at(self, want: Want, domain: Fitting, at: int, length: int) -> tuple[Part, ...]:
+        """Which cards: the fullest nodes first, as placement would fill them."""
+        shape = want.shape
+        parts: list[Part] = []
+        rest = list(domain)
+        while len(parts) < shape.replicas:
+            missing = shape.replicas - len(parts)
+            enough = [entry for entry in rest if entry[0] >= missing]
+            chosen = (
+                min(enough, key=lambda e: (e[0], e[1].id)) if enough else max(rest, key=lambda e: (e[0], -e[1].id))
+            )
+            rest.remove(chosen)
+            parts += self._on_host(want, chosen, min(missing, chosen[0]), at, length)
+        return tuple(parts)
+
+    def _on_host(self, want: Want, entry: tuple[int, Host, int], count: int, at: int, length: int) -> list[Part]:
+        _, host, suitable = entry
+        shape = want.shape
+        if not shape.wants_gpu:
+            return [Part(host.id, (), shape.cpu_millis, shape.memory_mib)] * count
+        taken, _, _ = self.search.promises.window(host, want.team, at, at + length)
+        if shape.gpus:
+            cards = self._latest_first(host, self._free_cards(host, at) & suitable & ~taken, shape.gpus * count)
+            parts = []
+            for _ in range(count):
+                part = part_of(host, shape, cards)
+                parts.append(part)
+                for piece in part.pieces:
+                    cards &= ~(1 << self.search.ledger.where[piece.gpu][1])
+            return parts
+        parts = []
+        for place in bits(suitable & ~taken):
+            free_piece = self._piece_at(want, host, place, at)
+            if free_piece is not None and len(parts) < count:
+                parts.append(Part(host.id, (free_piece,), shape.cpu_millis, shape.memory_mib))
+        return parts
+
+    def _latest_first(self, host: Host, cards: int, count: int) -> int:
+        """Of the cards that are free by then, those that become free last: the others can serve somebody until then."""
+        ends = self.search.promises.ends
+        free_from = {
+            place: max((ends[job] for job, _ in host.cards[place]), default=self.now) for place in bits(cards)
+        }
+        chosen = sorted(free_from, key=lambda place: (-free_from[place], place))[:count]
+        return sum(1 << place for place in chosen)

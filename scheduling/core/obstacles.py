@@ -1,0 +1,94 @@
+"""What stands in the way of a job that found no place: the dominant obstacle with its numbers, for `Hold`."""
+
+from scheduling.core.cluster import Ask, Shape
+from scheduling.core.decisions import Cause, HoldCode
+from scheduling.core.placement import Options, Want
+from scheduling.core.state import State
+
+
+class Causes:
+    """Makes causes and keeps them, so that equal ones are the same object and comparing them costs nothing."""
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[object, ...], Cause] = {}
+
+    def of(self, code: HoldCode, **numbers: int) -> Cause:
+        key = (code, *numbers.items())
+        cause = self._known.get(key)
+        if cause is None:
+            cause = self._known[key] = Cause(code, tuple(sorted(numbers.items())))
+        return cause
+
+
+def rights_cause(causes: Causes, state: State, ask: Ask, pool: str, units: int, code: HoldCode) -> Cause:
+    """The numbers of a missing right, in units."""
+    account = state.trees[pool].account(ask.team)
+    if code is HoldCode.USER_LIMIT:
+        limit = account.quota.user_limit or 0
+        return causes.of(code, asked=units, used=account.users.get(ask.user, 0), limit=limit)
+    if code is HoldCode.GUARANTEE_USED:
+        return causes.of(code, asked=units, used=account.firm, limit=account.guaranteed)
+    return causes.of(code, asked=units, left=max(0, account.room()))
+
+
+def never_cause(causes: Causes, state: State, shape: Shape) -> Cause:
+    """No pool has the kind of node that it needs."""
+    if not any(host.node.accepts for host in state.ledger.hosts.values()):
+        return causes.of(HoldCode.NO_NODES)
+    return causes.of(
+        HoldCode.NEVER_FITS, gpus=shape.gpus, cpu_millis=shape.cpu_millis, memory_mib=shape.memory_mib,
+        replicas=shape.replicas,
+    )  # fmt: skip
+
+
+def capacity_cause(causes: Causes, state: State, want: Want) -> Cause:
+    """GPUs before CPU before memory; enough of each on some node: then it is the topology, or the sum over nodes."""
+    shape = want.shape
+    options: Options = [option for groups in state.search.options(shape, want.pool) for option in groups]
+    if not any(bucket for group, _ in options for bucket in group.buckets):
+        return causes.of(HoldCode.NO_NODES)
+    if shape.wants_gpu and not shape.gpus:
+        return causes.of(HoldCode.SLICES_BUSY, units=state.costs_of(shape)[0][1] // shape.replicas)
+    ids = [
+        host_id
+        for group, cards in options
+        for count in range(shape.gpus, group.size + 1)
+        for host_id in group.buckets[count]
+        if (state.ledger.hosts[host_id].free & cards).bit_count() >= shape.gpus
+    ]
+    if not ids:
+        return causes.of(HoldCode.GPUS_BUSY, gpus=shape.gpus, free_gpus=_most_free(state, options))
+    cpu = max(_spare(state, i, want)[0] for i in ids)
+    if cpu < shape.cpu_millis:
+        return causes.of(HoldCode.CPU_BUSY, cpu_millis=shape.cpu_millis, free_cpu_millis=max(0, cpu))
+    memory = max(_spare(state, i, want)[1] for i in ids if _spare(state, i, want)[0] >= shape.cpu_millis)
+    if memory < shape.memory_mib:
+        return causes.of(HoldCode.MEMORY_BUSY, memory_mib=shape.memory_mib, free_memory_mib=max(0, memory))
+    if shape.replicas == 1:  # there is room on a node, but somebody else is promised it at this very time
+        return causes.of(HoldCode.RESERVED)
+    return _gang_cause(causes, state, want, options)
+
+
+def _most_free(state: State, options: Options) -> int:
+    """The most suitable cards that are free on one node: the fullest bucket says it where all cards suit."""
+    most = 0
+    for group, cards in options:
+        for count in range(group.size, most, -1):
+            if group.buckets[count]:
+                free = (state.ledger.hosts[host_id].free for host_id in group.buckets[count])
+                all_suit = cards.bit_count() == group.size
+                most = max(most, count if all_suit else max((bits & cards).bit_count() for bits in free))
+    return most
+
+
+def _spare(state: State, host_id: int, want: Want) -> tuple[int, int]:
+    host = state.ledger.hosts[host_id]
+    return (host.cpu, host.memory) if want.shape.wants_gpu else state.search.spare(host, want)
+
+
+def _gang_cause(causes: Causes, state: State, want: Want, options: Options) -> Cause:
+    """One replica fits and the gang does not."""
+    fitting = sum(count for count, _, _ in state.search.capacities(want, options))
+    if fitting >= want.shape.replicas and want.shape.required:
+        return causes.of(HoldCode.TOPOLOGY, replicas=want.shape.replicas, fitting=fitting)
+    return causes.of(HoldCode.GANG_BUSY, replicas=want.shape.replicas, fitting=fitting, gpus=want.shape.gpus)

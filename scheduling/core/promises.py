@@ -1,0 +1,76 @@
+"""What is promised on each node after now: reservations of blocked jobs, and the calendar. Others may use the time
+before.
+
+A card that somebody is promised serves no one else whose limit reaches into that promise; CPU and memory are compared
+at the start of every promise, counting what running work will have given back by then (Slurm's backfill time map,
+kept only for nodes that have a promise).
+"""
+
+from dataclasses import dataclass
+
+from scheduling.core.ledger import Host, Ledger
+
+#: what a suspended job keeps in its node's memory has no known end
+NEVER = 1 << 62
+
+
+@dataclass(frozen=True, slots=True)
+class Promise:
+    """[starts, ends) on one node. `cards`: bits. `teams`: who is not barred by it (a booking's own teams)."""
+
+    starts: int
+    ends: int
+    cards: int
+    cpu_millis: int
+    memory_mib: int
+    job: int = 0
+    teams: frozenset[int] = frozenset()
+
+
+class Promises:
+    """All promises by node id, and when each holder will have given back what it has."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self.ledger = ledger
+        self.hosts: dict[int, list[Promise]] = {}
+        #: job -> when it must be over
+        self.ends: dict[int, int] = {}
+
+    def add(self, host_id: int, promise: Promise) -> None:
+        self.hosts.setdefault(host_id, []).append(promise)
+
+    def clear(self) -> None:
+        self.hosts.clear()
+
+    def limits(self, host: Host, team: int, until: int) -> tuple[int, int, int]:
+        """For work of `team` from now to `until`: the cards it must leave alone, and the CPU and memory it may take."""
+        blocked, cpu, memory = 0, host.cpu, host.memory
+        binding = [p for p in self.hosts[host.id] if p.starts < until and team not in p.teams]
+        for promise in binding:
+            blocked |= promise.cards
+            then_cpu, then_memory = self.free_at(host, promise.starts)
+            for other in binding:
+                if other.starts <= promise.starts < other.ends:
+                    then_cpu -= other.cpu_millis
+                    then_memory -= other.memory_mib
+            cpu, memory = min(cpu, then_cpu), min(memory, then_memory)
+        return blocked, cpu, memory
+
+    def free_at(self, host: Host, at: int) -> tuple[int, int]:
+        """CPU and memory that nobody holds at `at`, before promises."""
+        cpu, memory = host.cpu, host.memory
+        for job, part in host.parts:
+            if self.ends.get(job, NEVER) <= at:
+                cpu += part.cpu_millis
+                memory += part.memory_mib
+        return cpu, memory
+
+    def window(self, host: Host, team: int, starts: int, ends: int) -> tuple[int, int, int]:
+        """Cards, CPU and memory that others are promised at some time in [starts, ends)."""
+        cards = cpu = memory = 0
+        for promise in self.hosts.get(host.id, ()):
+            if promise.starts < ends and promise.ends > starts and team not in promise.teams:
+                cards |= promise.cards
+                cpu += promise.cpu_millis
+                memory += promise.memory_mib
+        return cards, cpu, memory

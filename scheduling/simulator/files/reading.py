@@ -1,0 +1,155 @@
+"""YAML files that people write, read so that every mistake is named by the path of its key."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+
+T = TypeVar("T")
+
+
+class BadFile(Exception):
+    """A cluster or policy file cannot be used as it is. The text names the file and the path of the key."""
+
+    def __init__(self, file: str, path: str, what: str) -> None:
+        self.file, self.path, self.what = file, path, what
+        super().__init__(f"{file}: {path}: {what}" if path else f"{file}: {what}")
+
+
+class _OnceLoader(yaml.SafeLoader):
+    """Safe, and a key that comes twice is an error: YAML keeps the last, and nobody sees which one counted."""
+
+
+def _mapping_once(loader: _OnceLoader, node: yaml.MappingNode) -> dict[Any, Any]:
+    seen = set()
+    for key_node, _ in node.value:
+        key = loader.construct_object(key_node, deep=True)
+        if not isinstance(key, str | int):
+            raise yaml.constructor.ConstructorError(None, None, f"{key!r} cannot be a key", key_node.start_mark)
+        if key in seen:
+            raise yaml.constructor.ConstructorError(None, None, f"the key {key!r} comes twice", key_node.start_mark)
+        seen.add(key)
+    return loader.construct_mapping(node, deep=True)
+
+
+_OnceLoader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping_once)
+
+
+class Block:
+    """One mapping of a file with its path. Every key that is not asked for is unknown: `done` says so."""
+
+    def __init__(self, file: str, path: str, values: object) -> None:
+        self.file, self.path = file, path
+        if not isinstance(values, dict):
+            raise self.bad("", f"is {_kind(values)}, not a mapping of keys to values")
+        self._values = {str(key): value for key, value in values.items()}
+        self._asked: set[str] = set()
+
+    def bad(self, key: str, what: str) -> BadFile:
+        return BadFile(self.file, self._at(key), what)
+
+    def _at(self, key: str) -> str:
+        return ".".join(filter(None, (self.path, key)))
+
+    def done(self) -> None:
+        for key in self._values:
+            if key not in self._asked:
+                raise self.bad(key, f"is not a key here; known: {', '.join(sorted(self._asked))}")
+
+    def has(self, key: str) -> bool:
+        self._asked.add(key)
+        return self._values.get(key) is not None
+
+    def names_of_keys(self) -> list[str]:
+        self._asked.update(self._values)
+        return list(self._values)
+
+    def value(self, key: str) -> object:
+        self._asked.add(key)
+        return self._values.get(key)
+
+    def text(self, key: str, default: str | None = None) -> str:
+        value = self._need(key, default)
+        if not isinstance(value, str | int) or isinstance(value, bool):
+            raise self.bad(key, f"is {_kind(value)}, not a name")
+        return str(value)
+
+    def integer(self, key: str, default: int | None = None, *, least: int = 0) -> int:
+        value = self._need(key, default)
+        if isinstance(value, bool) or not isinstance(value, int):
+            raise self.bad(key, f"is {_kind(value)}, not a whole number")
+        if value < least:
+            raise self.bad(key, f"{value} is less than {least}")
+        return value
+
+    def number(self, key: str, default: float | None = None, *, least: float = 0) -> float:
+        value = self._need(key, default)
+        if isinstance(value, bool) or not isinstance(value, int | float) or value != value:
+            raise self.bad(key, f"is {_kind(value)}, not a number")
+        if value < least:
+            raise self.bad(key, f"{value} is less than {least}")
+        return value
+
+    def boolean(self, key: str, default: bool) -> bool:
+        value = self._need(key, default)
+        if not isinstance(value, bool):
+            raise self.bad(key, f"is {_kind(value)}, neither true nor false")
+        return value
+
+    def names(self, key: str) -> tuple[str, ...]:
+        values = self._need(key, [])
+        if not isinstance(values, list) or not all(isinstance(value, str | int) for value in values):
+            raise self.bad(key, f"is {_kind(values)}, not a list of names")
+        return tuple(str(value) for value in values)
+
+    def block(self, key: str) -> "Block":
+        self._asked.add(key)
+        value = self._values.get(key)
+        return Block(self.file, self._at(key), {} if value is None else value)
+
+    def blocks(self, key: str) -> "list[Block]":
+        """A list of mappings."""
+        values = self._need(key, [])
+        if not isinstance(values, list):
+            raise self.bad(key, f"is {_kind(values)}, not a list")
+        return [Block(self.file, f"{self._at(key)}[{number}]", value) for number, value in enumerate(values)]
+
+    def _need(self, key: str, default: object) -> Any:
+        self._asked.add(key)
+        value = self._values.get(key)
+        if value is None:
+            if default is None:
+                raise self.bad(key, "is missing")
+            return default
+        return value
+
+
+def read_file(path: Path, make: Callable[[Block], T]) -> T:
+    """Load one YAML file safely and build from it. Errors: BadFile."""
+    try:
+        values = yaml.load(path.read_text(encoding="utf-8"), Loader=_OnceLoader)
+    except OSError as error:
+        raise BadFile(str(path), "", f"cannot be read: {error.strerror or error}") from error
+    except UnicodeDecodeError as error:
+        raise BadFile(str(path), "", "is not a text file in UTF-8") from error
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f"line {mark.line + 1}: " if mark else ""
+        raise BadFile(str(path), "", f"{where}{getattr(error, 'problem', None) or error}") from error
+    block = Block(str(path), "", {} if values is None else values)
+    made = make(block)
+    block.done()
+    return made
+
+
+def _kind(value: object) -> str:
+    names = {
+        dict: "a mapping",
+        list: "a list",
+        str: "a text",
+        bool: "true or false",
+        int: "a number",
+        float: "a number",
+    }
+    return names.get(type(value), "empty" if value is None else type(value).__name__)

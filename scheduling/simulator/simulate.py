@@ -1,0 +1,91 @@
+"""One simulation from files to a report: what `manage.py simulate` does, without the terminal."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from scheduling.simulator.baselines.queueing import BASELINES, replay_baseline
+from scheduling.simulator.files.cluster_file import read_cluster
+from scheduling.simulator.files.policy_file import read_policy
+from scheduling.simulator.files.reading import BadFile
+from scheduling.simulator.fitting import fitting_jobs
+from scheduling.simulator.history import History
+from scheduling.simulator.options import Options
+from scheduling.simulator.report.summary import Figures, figures
+from scheduling.simulator.report.write import write_report
+from scheduling.simulator.traces.formats import Reading, read_trace
+from scheduling.simulator.traces.job import TraceJob
+from scheduling.simulator.traces.problems import BadTrace, Problems
+from scheduling.simulator.world import World
+
+#: what the caller prints: the input is wrong, nothing was written
+BadInput = (BadTrace, BadFile)
+OURS = "berth"
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    trace: Path
+    cluster: Path
+    policy: Path
+    out: Path
+    reading: Reading = field(default_factory=Reading)
+    options: Options = field(default_factory=Options)
+    baselines: tuple[str, ...] = ()
+    skip_bad: bool = False
+    seed: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    runs: tuple[tuple[Figures, History], ...]
+    problems: Problems
+    files: tuple[Path, ...]
+
+
+#: told which policy is being replayed, how many of how many jobs have ended, and the trace's time
+Progress = Callable[[str, int, int, int], None]
+
+
+def simulate(request: Request, progress: Progress) -> Result:
+    """Read, replay, compare, write. Errors: BadInput, before anything is replayed."""
+    for name in request.baselines:
+        if name not in BASELINES:
+            raise BadFile("--baseline", "", f"{name!r} is none of {', '.join(BASELINES)}")
+    site = read_cluster(request.cluster)
+    policy = read_policy(request.policy)
+    problems = Problems(skip_bad=request.skip_bad)
+    largest = max(len(node.gpus) for node in site.nodes) or 1
+    reading = replace(request.reading, node_gpus=largest)
+    jobs = fitting_jobs(read_trace(request.trace, reading, problems), site, problems, str(request.trace))
+    if not jobs:
+        raise BadTrace(str(request.trace), 0, "", "there is no job to replay")
+    names = {team.id: team.name for team in site.teams}
+
+    def watch(now: int, _submitted: int, ended: int) -> None:
+        progress(OURS, ended, len(jobs), now - jobs[0].submit_s)
+
+    history = World(site, policy, jobs, request.options, watch).run()
+    runs = [(figures(OURS, history, names), history)]
+    for name in request.baselines:
+        progress(name, 0, len(jobs), 0)
+        other = replay_baseline(name, site, jobs, seed=request.seed)
+        runs.append((figures(name, other, names), other))
+        progress(name, len(jobs), len(jobs), 0)
+    notes = _notes(request, jobs, history, problems)
+    files = write_report(request.out, f"Replay of {request.trace.name}", notes, runs, problems)
+    return Result(tuple(runs), problems, tuple(files))
+
+
+def _notes(request: Request, jobs: Sequence[TraceJob], history: History, problems: Problems) -> list[str]:
+    notes = [
+        f"{len(jobs):,} jobs on {history.gpus:,} GPUs; cluster {request.cluster.name}, policy {request.policy.name}, "
+        f"run times known: {request.options.limits}, may be suspended: {request.options.suspendable}."
+    ]
+    if problems.listed:
+        notes.append(f"{len(problems.listed):,} lines were bad and left out; report.json lists them.")
+    for why, count in sorted(problems.passed_over.items()):
+        notes.append(f"{count:,} lines were passed over: {why}.")
+    if request.baselines:
+        notes.append("The baselines know every run time exactly, except fifo, best-fit and random, which need none.")
+    return notes

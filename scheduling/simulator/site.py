@@ -1,0 +1,110 @@
+"""The place where a replay happens: machines and teams with their names, and trace jobs put into the core's words."""
+
+from dataclasses import dataclass, field
+
+from scheduling.core.cluster import Ask, Booking, Cluster, Node, Pool, Shape, Team
+from scheduling.simulator.traces.job import WHOLE, TraceJob
+
+
+class NoSuchTeam(Exception):
+    """The trace names a team that the cluster file does not have."""
+
+
+@dataclass(slots=True)
+class Site:
+    """`open_to_all`: the cluster file lists no teams, so those of the trace become teams without guarantees.
+
+    `pools_of`: pools in which a team's jobs run when they do not say; a team that is missing there may use any.
+    """
+
+    nodes: tuple[Node, ...]
+    pools: tuple[Pool, ...]
+    teams: tuple[Team, ...] = ()
+    bookings: tuple[Booking, ...] = ()
+    open_to_all: bool = False
+    pools_of: dict[int, tuple[str, ...]] = field(default_factory=dict)
+    _ids: dict[str, int] = field(default_factory=dict)
+    _users: dict[tuple[int, str], int] = field(default_factory=dict)
+    _fits: dict[tuple[Shape, int], bool] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._ids = {team.name: team.id for team in self.teams}
+
+    def cluster(self) -> Cluster:
+        return Cluster(nodes=self.nodes, pools=self.pools, teams=self.teams, bookings=self.bookings)
+
+    def meet(self, names: set[str]) -> None:
+        """Make the trace's teams known, where the cluster file leaves that open. Sorted, so that ids never depend on
+        the order of arrival."""
+        if self.open_to_all:
+            self.teams = tuple(Team(id=number, name=name) for number, name in enumerate(sorted(names), start=1))
+            self._ids = {team.name: team.id for team in self.teams}
+
+    def team_id(self, name: str) -> int:
+        try:
+            return self._ids[name]
+        except KeyError:
+            raise NoSuchTeam(f"the cluster has no team {name!r}") from None
+
+    def shape(self, job: TraceJob, team: int) -> Shape:
+        part = job.gpu_thousandths if job.gpus and job.gpu_thousandths < WHOLE else 0
+        return Shape(
+            gpus=0 if part or job.mig else job.gpus,
+            thousandths=part,
+            mig=job.mig,
+            cpu_millis=job.cpu_millis,
+            memory_mib=job.memory_mib,
+            replicas=job.replicas,
+            gpu_memory_mib=job.gpu_memory_mib,
+            models=job.models,
+            pools=job.pools or self.pools_of.get(team, ()),
+            required=job.topology_required,
+            preferred=job.topology_preferred,
+        )
+
+    def ask(self, job: TraceJob, number: int, *, limit_s: int, suspendable: bool, tier: str, shift_s: int = 0) -> Ask:
+        team = self.team_id(job.team)
+        user = self._users.setdefault((team, job.user), len(self._users) + 1)
+        return Ask(
+            job=number,
+            team=team,
+            user=user,
+            shape=self.shape(job, team),
+            submitted=job.submit_s + shift_s,
+            limit_s=limit_s,
+            tier=tier,
+            priority=job.priority,
+            deadline=0 if job.deadline_s is None else job.deadline_s + shift_s,
+            not_before=0 if job.not_before_s is None else job.not_before_s + shift_s,
+            preemptible=job.preemptible,
+            suspendable=suspendable,
+        )
+
+    def could_ever_hold(self, job: TraceJob) -> bool:
+        """Is there room for all replicas on the empty machines it may use? A MIG instance counts as a seventh."""
+        team = self.team_id(job.team)
+        shape = self.shape(job, team)
+        known = self._fits.get((shape, team))
+        if known is None:
+            known = self._fits[shape, team] = sum(_copies(node, shape) for node in self.nodes) >= shape.replicas
+        return known
+
+
+def _copies(node: Node, shape: Shape) -> int:
+    """Replicas that the empty node has room for."""
+    if shape.pools and node.pool not in shape.pools:
+        return 0
+    counts = [shape.replicas]
+    if shape.wants_gpu:
+        cards = [
+            gpu
+            for gpu in node.gpus
+            if (not shape.models or gpu.model in shape.models) and gpu.memory_mib >= shape.gpu_memory_mib
+        ]
+        per_card = WHOLE // shape.thousandths if shape.thousandths else 1
+        counts.append(len(cards) // shape.gpus if shape.gpus else len(cards) * (7 if shape.mig else per_card))
+    if shape.cpu_millis:
+        counts.append((node.cpu_millis - node.reserved_cpu_millis) // shape.cpu_millis)
+    if shape.memory_mib:
+        counts.append((node.memory_mib - node.reserved_memory_mib) // shape.memory_mib)
+    return min(counts)

@@ -1,0 +1,295 @@
+"""Virtual time over the core's Planner: the same `plan` as in the live loop, with a trace for people and machines.
+
+    arrive     a job of the trace is submitted
+    end        a run has done its work, or has reached its limit
+    released   an evicted run's grace is over
+    turn       a run has had its turn, or reaches the next level of attained service: others may now take it over
+    look       nothing happened, but the plan may differ now: a claim expires, a start is allowed
+
+All that happens at one moment is told first; then one plan is made and carried out, and another if it freed something.
+"""
+
+import heapq
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+
+from scheduling.core.cluster import Ask, Outcome, Part, Run, requeued
+from scheduling.core.decisions import Place, Plan
+from scheduling.core.forecast import estimate_starts
+from scheduling.core.lifecycle import EndReason, JobState
+from scheduling.core.plan import Planner
+from scheduling.core.policy import DAY, Policy, SizeRule
+from scheduling.simulator.gauge import Gauge
+from scheduling.simulator.history import History, Record
+from scheduling.simulator.options import Limits, Options
+from scheduling.simulator.runtimes import UsedOfLimit
+from scheduling.simulator.site import Site
+from scheduling.simulator.traces.job import TraceJob
+
+
+class Stuck(Exception):
+    """The plan goes on freeing and taking at one moment without end."""
+
+
+_ROUNDS = 10_000
+#: a trace may begin at 0, which means "never" in the core: its axis is moved by a week, so that days stay what they are
+SHIFT_S = 7 * DAY
+_ARRIVE, _END, _RELEASED, _TURN, _LOOK = range(5)
+
+
+@dataclass(slots=True)
+class _Life:
+    """A job that is waiting or running: what it has done in this attempt, and what is still to do."""
+
+    record: Record
+    ran_s: int = 0
+    left_s: int | None = None
+    attempt: int = 0
+    run: Run | None = None
+    ask: Ask | None = None
+
+
+Watch = Callable[[int, int, int], None]  #: time, jobs submitted, jobs ended
+
+
+class World:
+    def __init__(
+        self, site: Site, policy: Policy, jobs: Iterable[TraceJob], options: Options, watch: Watch | None = None
+    ) -> None:
+        self.site, self.policy, self.options = site, policy, options
+        self.planner = Planner(policy, explain=False)
+        self.planner.load(site.cluster())
+        self.gauge = Gauge(site.nodes, options.sample_s)
+        self.history = History(gpus=self.gauge.gpus)
+        self._arrivals = iter(jobs)
+        self._watch = watch
+        self._lives: dict[int, _Life] = {}
+        self._waiting: set[int] = set()
+        self._events: list[tuple[int, int, int, int]] = []
+        self._next: TraceJob | None = None
+        self._count = self._ended = 0
+        self._look_at = -1
+        self._used, self._to_promise = UsedOfLimit(), list[int]()
+        self._tiers = {tier.name for tier in policy.tiers}
+        self._turns = any(tier.rotate for tier in policy.tiers)
+        self._levels = {tier.name for tier in policy.tiers if tier.size_rule is SizeRule.ATTAINED}
+        protected = policy.min_runtime_s > 0 or any(team.min_runtime_s for team in site.teams)
+        self._restless = protected or (self._turns and not policy.keeps_work)
+
+    # ---------------------------------------------------------------------------------------- the clock
+    def run(self) -> History:
+        """Replay until nothing more can happen. Jobs that still wait then have no end in their record."""
+        self._fetch()
+        now = 0
+        while self._events and (self._lives or self._next is not None):
+            now = self._events[0][0]
+            if not self.history.records:
+                self.history.began = now - SHIFT_S
+            self.gauge.advance(now - SHIFT_S, len(self._waiting))
+            while self._events and self._events[0][0] == now:
+                _, kind, job, attempt = heapq.heappop(self._events)
+                self._happen(now, kind, job, attempt)
+            self._decide(now)
+            self._promise(now)
+            if self._watch is not None:
+                self._watch(now - SHIFT_S, self._count, self._ended)
+        self.history.ended = max(0, now - SHIFT_S)
+        self.history.samples = self.gauge.samples
+        return self.history
+
+    def _fetch(self) -> None:
+        self._next = next(self._arrivals, None)
+        if self._next is not None:
+            heapq.heappush(self._events, (self._next.submit_s + SHIFT_S, _ARRIVE, 0, 0))
+
+    def _happen(self, now: int, kind: int, job: int, attempt: int) -> None:
+        if kind == _ARRIVE:
+            assert self._next is not None
+            self._arrive(self._next)
+            self._fetch()
+        elif kind == _END and job in self._lives and self._lives[job].attempt == attempt:
+            self._end(now, self._lives[job])
+        elif kind == _RELEASED and job in self._lives and self._lives[job].attempt == attempt:
+            self._requeue(now, self._lives[job])
+        elif kind == _TURN and job in self._lives and self._lives[job].attempt == attempt:
+            self._next_turn(now, self._lives[job])
+
+    # ---------------------------------------------------------------------------------------- what happens to a job
+    def _arrive(self, job: TraceJob) -> None:
+        self._count += 1
+        ask = self.site.ask(
+            job,
+            self._count,
+            limit_s=self.options.limit_of(job),
+            suspendable=self.options.may_suspend(job),
+            tier=job.tier if job.tier in self._tiers else self.options.default_tier,
+            shift_s=SHIFT_S,
+        )
+        record = Record(job=job, number=self._count, team=ask.team)
+        self.history.records.append(record)
+        self._lives[self._count] = _Life(record=record, left_s=job.duration_s)
+        self.gauge.saw(ask.shape)
+        self._submit(ask)
+        if self.options.promise_every and self._count % self.options.promise_every == 0:
+            self._to_promise.append(self._count)
+        if ask.not_before > ask.submitted:
+            heapq.heappush(self._events, (ask.not_before, _LOOK, 0, 0))
+
+    def _submit(self, ask: Ask) -> None:
+        self._waiting.add(ask.job)
+        self._lives[ask.job].ask = ask
+        self.planner.submit(ask)
+
+    def _start(self, now: int, place: Place) -> None:
+        life = self._lives[place.job]
+        assert life.ask is not None
+        life.run = Run(
+            ask=life.ask, parts=place.parts, held_at=now, state=JobState.RUNNING, running_at=now,
+            since=now, progress_at=now, pool=place.pool,
+        )  # fmt: skip
+        self.planner.started(life.run, now=now)
+        self._waiting.discard(place.job)
+        self.gauge.take(life.record.team, place.parts)
+        life.attempt += 1
+        if life.record.first_start is None:
+            life.record.first_start = now - SHIFT_S
+        lasts = life.ask.limit_s if life.left_s is None else min(life.left_s, life.ask.limit_s)
+        if life.left_s is not None or (
+            self.options.limits is not Limits.UNKNOWN and life.record.job.limit_s is not None
+        ):
+            heapq.heappush(self._events, (now + lasts, _END, place.job, life.attempt))
+        if self._turns and life.run.ask.suspendable:
+            self._next_turn(now, life)
+
+    def _next_turn(self, now: int, life: _Life) -> None:
+        """When this run can next be taken over: after its turn, then whenever its level of service rises."""
+        run, base = life.run, max(1, self.policy.attained_base)
+        assert run is not None
+        turn, units = run.held_at + self.policy.turn_s, max(1, _units(run.parts))
+        if now >= turn:
+            if run.ask.tier not in self._levels:
+                return
+            service = run.ask.attained + units * (now - run.held_at)
+            rises = base << (service // base).bit_length()
+            turn = now + max(1, -(-(rises - service) // units))
+        heapq.heappush(self._events, (turn, _TURN, run.job, life.attempt))
+
+    def _stop(self, now: int, life: _Life) -> Run:
+        """Take its GPUs away; what it did since its last start is added to what it has run."""
+        run = life.run
+        assert run is not None
+        self.planner.ended(run.job, now=now)
+        self.gauge.take(life.record.team, run.parts, -1)
+        life.ran_s += now - run.held_at
+        if life.left_s is not None:
+            life.left_s -= now - run.held_at
+        life.run = None
+        life.attempt += 1
+        return run
+
+    def _end(self, now: int, life: _Life) -> None:
+        run = self._stop(now, life)
+        self._used.ended(run.ask, now - run.held_at)
+        self._ended += 1
+        life.record.end = now - SHIFT_S
+        life.record.timed_out = bool(life.left_s is not None and life.left_s > 0)
+        del self._lives[life.record.number]
+
+    def _suspend(self, now: int, life: _Life) -> None:
+        """Its work is kept: what its limit leaves is less by what it ran, and more by what this costs."""
+        run = self._stop(now, life)
+        ran = now - run.held_at
+        life.record.suspensions += 1
+        attained = run.ask.attained + _units(run.parts) * ran
+        ask = replace(run.ask, attained=attained, limit_s=max(1, run.ask.limit_s - ran + self._charge(life)))
+        if not self.policy.keeps_work:
+            ask = replace(ask, pinned=run.parts, suspended_at=now)
+            heapq.heappush(self._events, (now + self.policy.max_parked_s, _LOOK, 0, 0))
+        self._submit(ask)
+
+    def _requeue(self, now: int, life: _Life) -> None:
+        """The run so far is lost: it starts from the beginning."""
+        run = self._stop(now, life)
+        ask = requeued(run, now=now, outcome=Outcome.EVICTED, no_evict_s=self.policy.no_evict_s)
+        self._submit(replace(ask, limit_s=self._lose_run(life)))
+        heapq.heappush(self._events, (ask.may_evict_from, _LOOK, 0, 0))
+
+    def _lose_run(self, life: _Life) -> int:
+        """The limit with which it begins anew."""
+        life.record.requeues += 1
+        life.record.lost_s += life.ran_s
+        life.ran_s, life.left_s = 0, life.record.job.duration_s
+        return self.options.limit_of(life.record.job) + self._charge(life)
+
+    def _charge(self, life: _Life) -> int:
+        """What the preemption itself costs: so much more to do on the same GPUs, in seconds."""
+        cost = self.options.cost_of(life.record.job)
+        life.record.lost_s += cost
+        if life.left_s is not None:
+            life.left_s += cost
+        return cost
+
+    def _promise(self, now: int) -> None:
+        """Tell those who have just come, and do not start at once, when they will."""
+        for number in self._to_promise:
+            life = self._lives[number]
+            if life.run is None:
+                starts = estimate_starts(self.planner.snapshot(), self.policy, now, lasting=self._used.late)
+                life.record.promised = starts[number] - SHIFT_S if number in starts else None
+        self._to_promise.clear()
+
+    # ---------------------------------------------------------------------------------------- decide and carry out
+    def _decide(self, now: int) -> None:
+        for _ in range(_ROUNDS):
+            if not self._waiting:
+                return
+            plan = self.planner.plan(now)
+            self.history.plans += 1
+            if not self._carry_out(now, plan):
+                break
+        else:
+            raise Stuck(f"at {now} the plan frees and takes without end")
+        if self._restless and self._waiting and self._look_at <= now:
+            self._look_at = now + self.options.look_s
+            # Only while something runs: else nothing can change, and the replay would never end.
+            if any(life.run is not None for life in self._lives.values()):
+                heapq.heappush(self._events, (self._look_at, _LOOK, 0, 0))
+
+    def _carry_out(self, now: int, plan: Plan) -> bool:
+        """True if something became free at once, so that another plan may place more."""
+        for cut in plan.recuts:
+            self.planner.recut(cut)
+        for place in plan.places:
+            self._start(now, place)
+        for claim in plan.claims:
+            self.planner.claimed(claim, now=now)
+            heapq.heappush(self._events, (claim.expires_at, _LOOK, 0, 0))
+        freed = False
+        for suspend in plan.suspends:
+            self._suspend(now, self._lives[suspend.job])
+            freed = True
+        for stop in plan.stops:
+            freed |= self._obey(now, self._lives[stop.job], stop.reason)
+        return freed
+
+    def _obey(self, now: int, life: _Life, reason: EndReason) -> bool:
+        if life.run is None:  # suspended for too long: what it saved is given up
+            assert life.ask is not None
+            limit_s, restarts = self._lose_run(life), life.ask.restarts + 1
+            self._submit(replace(life.ask, pinned=(), suspended_at=0, attained=0, restarts=restarts, limit_s=limit_s))
+            return True
+        if reason is not EndReason.EVICT:
+            self._end(now, life)
+            return True
+        if self.policy.grace_s:
+            life.attempt += 1  # its own end no longer counts
+            life.run = replace(life.run, state=JobState.STOPPING, since=now, end_reason=reason)
+            self.planner.changed(life.run, now=now)
+            heapq.heappush(self._events, (now + self.policy.grace_s, _RELEASED, life.record.number, life.attempt))
+            return False
+        self._requeue(now, life)
+        return True
+
+
+def _units(parts: tuple[Part, ...]) -> int:
+    return sum(piece.units for part in parts for piece in part.pieces)

@@ -1,0 +1,182 @@
+"""`make bench-core`: how long one plan takes, as measured here. CPU seconds of one core;
+no figure is asserted.
+
+The Slurm-like queue is the one that a Slurm 22.05 controller needed 42 s (64 nodes) and about 270 s (512 nodes) for
+in one backfill cycle: every node full until some time in the next 10 hours, 5,000 jobs waiting: 70 % one GPU, 10 %
+two, 8 % four, 8 % a whole node, 4 % two to eight whole nodes, limits from 5 minutes to 48 hours.
+"""
+
+import argparse
+import math
+import resource
+from dataclasses import replace
+from random import Random
+from time import process_time
+
+from scheduling.core.cluster import Ask, Cluster, Gpu, Node, Part, Piece, Quota, Run, Shape, Team
+from scheduling.core.lifecycle import JobState
+from scheduling.core.plan import Planner
+from scheduling.core.policy import Policy
+from scheduling.core.units import GPU_UNITS
+
+NOW = 1_000_000
+GPUS = 8
+
+
+def nodes(count: int, cpus: int = 64) -> tuple[Node, ...]:
+    return tuple(
+        Node(
+            id=n,
+            name=f"n{n:04d}",
+            pool="gpu",
+            cpu_millis=cpus * 1000,
+            memory_mib=512_000,
+            path=(f"b{n // 64}", f"r{n // 16}"),
+            gpus=tuple(Gpu(id=n * GPUS + g, model="H100", memory_mib=81_920, island=0) for g in range(GPUS)),
+        )
+        for n in range(1, count + 1)
+    )
+
+
+def whole_node(node: Node, job: int, limit_s: int, team: int = 1) -> Run:
+    pieces = tuple(Piece(gpu.id, GPU_UNITS) for gpu in node.gpus)
+    wish = Ask(job, team, 1, Shape(gpus=GPUS, cpu_millis=node.cpu_millis), NOW - 100, limit_s)
+    return Run(wish, (Part(node.id, pieces, node.cpu_millis, 0),), held_at=NOW - 100, running_at=NOW - 100)
+
+
+def slurm_like(node_count: int, waiting: int = 5000) -> Cluster:
+    random = Random(7)
+    machines = nodes(node_count)
+    runs = tuple(whole_node(node, node.id, 60 * (30 + (node.id * 37) % 600)) for node in machines)
+    asks = []
+    for n in range(waiting):
+        draw, limit = random.random(), 60 * int(5 * math.exp(random.random() * 6.35))
+        if draw < 0.70:
+            shape = Shape(gpus=1, cpu_millis=4000)
+        elif draw < 0.80:
+            shape = Shape(gpus=2, cpu_millis=8000)
+        elif draw < 0.88:
+            shape = Shape(gpus=4, cpu_millis=16_000)
+        elif draw < 0.96:
+            shape = Shape(gpus=8, cpu_millis=32_000)
+        else:
+            shape = Shape(gpus=8, cpu_millis=64_000, replicas=2 ** (1 + int(random.random() * 3)))
+        asks.append(Ask(100_000 + n, 1, 1, shape, NOW - waiting + n, limit, preemptible=False))
+    return Cluster(nodes=machines, asks=tuple(asks), runs=runs)
+
+
+def mixed(node_count: int, waiting: int, *, seed: int = 1, teams: int = 20, users: int = 10) -> Cluster:
+    """Twenty teams in four departments with guarantees of 80 % together, ten people each; every node busy but for a few
+    cards; waiting jobs of every kind: sizes, tiers, gangs, CPU and memory drawn at random for half of them."""
+    random = Random(seed)
+    machines = nodes(node_count, cpus=128)
+    share = 80_000 // teams
+    tree = [Team(100 + d, f"dept{d}", quotas=(Quota("gpu", percent_milli=share * teams // 4),)) for d in range(4)]
+    tree += [
+        Team(1 + t, f"team{t}", parent=100 + t % 4, quotas=(Quota("gpu", percent_milli=share, weight=1 + t % 3),))
+        for t in range(teams)
+    ]
+    runs, job = [], 1
+    for node in machines:
+        place = 0
+        while place < GPUS:
+            size = random.choice((1, 1, 2, 4, 8))
+            if place + size > GPUS or (size == 1 and random.random() < 0.02):
+                place += 1
+                continue
+            wish = _wish(random, job, Shape(gpus=size, cpu_millis=4000 * size, memory_mib=8192 * size), teams, users)
+            pieces = tuple(Piece(gpu.id, GPU_UNITS) for gpu in node.gpus[place : place + size])
+            since = NOW - random.randrange(100, 20_000)
+            runs.append(Run(wish, (Part(node.id, pieces, 4000 * size, 8192 * size),), held_at=since, running_at=since))
+            place += size
+            job += 1
+    asks = tuple(_wish(random, 1_000_000 + n, _shape(random), teams, users) for n in range(waiting))
+    return Cluster(nodes=machines, asks=asks, runs=tuple(runs), teams=tuple(tree))
+
+
+def _shape(random: Random) -> Shape:
+    size = random.choice((1, 1, 1, 1, 2, 2, 4, 8))
+    replicas = random.choice((1, 1, 1, 1, 1, 1, 2, 4)) if size == GPUS else 1
+    if random.random() < 0.5:
+        return Shape(gpus=size, cpu_millis=4000 * size, memory_mib=8192 * size, replicas=replicas)
+    cpu, memory = random.randrange(1000, 12_000, 500) * size, random.randrange(1024, 32_768, 512) * size
+    return Shape(gpus=size, cpu_millis=cpu, memory_mib=memory, replicas=replicas)
+
+
+def _wish(random: Random, job: int, shape: Shape, teams: int, users: int) -> Ask:
+    team = 1 + random.randrange(teams)
+    tier = random.choice(("production", "normal", "normal", "batch", "batch"))
+    limit = 60 * int(5 * math.exp(random.random() * 6.35)) + 20_000 * (job < 1_000_000)
+    return Ask(
+        job, team, team * 1000 + random.randrange(users), shape, NOW - random.randrange(100_000), limit, tier=tier
+    )
+
+
+def measure(name: str, cluster: Cluster, *, changes: float = 0.0) -> None:
+    started = process_time()
+    planner = Planner(Policy())
+    planner.load(cluster)
+    loaded = process_time()
+    outcome = planner.plan(NOW)
+    done = process_time()
+    line = (
+        f"{name:34s} cold {done - started:7.3f} s (load {loaded - started:.3f}, plan {done - loaded:.3f})  "
+        f"{len(outcome.places)} placed, {len(outcome.claims)} claims, {len(outcome.reserves)} reserved, "
+        f"{len(outcome.holds)} held"
+    )
+    if changes:
+        line += f"; warm {_warm(planner, cluster, changes):.3f} s"
+    print(line, f"  {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024} MiB")
+
+
+def _warm(planner: Planner, cluster: Cluster, part: float) -> float:
+    """The mean of the last five of eight plans, each after `part` of the jobs have changed: half ended, half new."""
+    random, total = Random(5), 0.0
+    job = 5_000_000
+    stopping: list[int] = []
+    for cycle in range(1, 9):
+        now = NOW + 10 * cycle
+        started = process_time()
+        outcome = planner.plan(now)
+        total += (process_time() - started) * (cycle > 3)  # the first three settle what the random start has upset
+        for place in outcome.places:
+            wish = planner.queue.asks[place.job]
+            planner.started(Run(wish, place.parts, held_at=now, running_at=now), now=now)
+        for victim in stopping:
+            planner.ended(victim, now=now)
+        for claim in outcome.claims:
+            planner.claimed(claim, now=now)
+        stopping = [stop.job for stop in outcome.stops]
+        for victim in stopping:
+            planner.changed(replace(planner.runs[victim], state=JobState.STOPPING), now=now)
+        candidates = sorted(set(planner.runs) - set(stopping))
+        for _ in range(int(len(cluster.asks) * part / 2)):
+            planner.ended(candidates.pop(random.randrange(len(candidates))), now=now)
+            planner.submit(_wish(random, job, _shape(random), 20, 10))
+            job += 1
+    return total / 5
+
+
+def main() -> None:
+    options = argparse.ArgumentParser(description=__doc__)
+    options.add_argument("--only", default="", help="run the cases whose name contains this")
+    options.add_argument("--growth", action="store_true", help="print how the cost grows with jobs and nodes")
+    chosen = options.parse_args()
+    cases = {
+        "slurm-like 64 nodes, 5,000": lambda: (slurm_like(64), 0.0),
+        "slurm-like 512 nodes, 5,000": lambda: (slurm_like(512), 0.0),
+        "mixed 1,000 nodes, 10,000": lambda: (mixed(1000, 10_000), 0.01),
+        "mixed 5,000 nodes, 50,000": lambda: (mixed(5000, 50_000), 0.01),
+    }
+    if chosen.growth:
+        cases = {
+            f"mixed {n:,} nodes, {n * 10:,}": (lambda n=n: (mixed(n, n * 10), 0.0)) for n in (125, 250, 500, 1000, 2000)
+        }
+    for name, make in cases.items():
+        if chosen.only in name:
+            cluster, changes = make()
+            measure(name, cluster, changes=changes)
+
+
+if __name__ == "__main__":
+    main()

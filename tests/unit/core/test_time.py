@@ -1,0 +1,122 @@
+"""Decay, windows, the calendar, reservations, deadlines, estimates and what-if."""
+
+from dataclasses import replace
+from fractions import Fraction
+
+import pytest
+
+from scheduling.core.cluster import Booking, Team, Window
+from scheduling.core.decay import ONE, aged, fading
+from scheduling.core.decisions import HoldCode
+from scheduling.core.forecast import estimate_starts, meets_deadline, what_if
+from scheduling.core.plan import plan
+from scheduling.core.policy import Policy
+from scheduling.core.remedies import changes_that_would_start
+from scheduling.core.windows import is_open, opens_at
+from tests.pictures import ask, cluster
+
+POLICY = Policy()
+MONDAY = 4 * 86_400  # 5 January 1970
+
+
+def started(outcome):
+    return sorted(place.job for place in outcome.places)
+
+
+@pytest.mark.parametrize(("age", "part"), [(0, 1), (100, Fraction(1, 2)), (200, Fraction(1, 4)), (300, Fraction(1, 8))])
+def test_what_is_past_counts_half_after_each_half_life(age, part):
+    assert fading(age, 100) == int(ONE * part)
+
+
+def test_fading_is_close_to_the_power_of_two_and_only_falls():
+    values = [fading(age, 604_800) for age in range(0, 2_000_000, 1009)]
+    assert values == sorted(values, reverse=True)
+    assert all(
+        abs(v / ONE - 2 ** (-a / 604_800)) < 1e-4 for v, a in zip(values, range(0, 2_000_000, 1009), strict=True)
+    )
+
+
+def test_a_mean_moves_to_the_level_that_lasts():
+    assert aged(0, 1000, 100, 100) == 500
+    assert aged(1000, 0, 100, 100) == 500
+    assert aged(7, 7, 12_345, 100) == 7
+
+
+def test_a_window_over_midnight_belongs_to_the_day_it_starts_on():
+    night = (Window((0,), 20 * 3600, 6 * 3600),)
+    assert not is_open(night, MONDAY + 19 * 3600)
+    assert is_open(night, MONDAY + 21 * 3600)
+    assert is_open(night, MONDAY + 29 * 3600)
+    assert not is_open(night, MONDAY + 31 * 3600)
+    assert opens_at(night, MONDAY + 31 * 3600) == MONDAY + 7 * 86_400 + 20 * 3600
+
+
+def test_a_team_starts_work_in_its_window_only():
+    team = Team(1, "night", windows=(Window(tuple(range(7)), 20 * 3600, 6 * 3600),))
+    world = cluster("n1 .", ask(1, gpus=1), teams=(team,))
+    assert plan(world, POLICY, MONDAY + 12 * 3600).holds[0].code is HoldCode.TEAM_WINDOW
+    assert started(plan(world, POLICY, MONDAY + 22 * 3600)) == [1]
+
+
+def test_a_booked_node_is_kept_for_its_team():
+    teams = (Team(1, "a"), Team(2, "b"))
+    world = cluster("n1 .", ask(1, gpus=1, limit=600), teams=teams)
+    booked = replace(world, bookings=(Booking(1, 2, (1,), 1000, 2000),))
+    assert started(plan(booked, POLICY, 100)) == [1]
+    assert plan(booked, POLICY, 500).holds[0].code is HoldCode.RESERVED
+    assert plan(booked, POLICY, 1500).holds[0].code is HoldCode.RESERVED
+    assert started(plan(booked, POLICY, 2000)) == [1]
+    theirs = replace(booked, asks=(ask(2, gpus=1, team=2),))
+    assert started(plan(theirs, POLICY, 1500)) == [2]
+
+
+def test_a_reservation_says_when_and_where():
+    drawn = {"a": ask(9, gpus=1, limit=500, team=9), "b": ask(9, gpus=1, limit=900, team=9)}
+    (reserve,) = plan(cluster("n1 ab", ask(1, gpus=2), drawn=drawn), POLICY, 100).reserves
+    assert (reserve.job, reserve.at) == (1, 901)
+
+
+def test_only_the_first_few_of_a_team_reserve():
+    world = cluster("n1 a", *(ask(n, gpus=1) for n in range(1, 6)))
+    assert [r.job for r in plan(world, Policy(reserve_depth=2), 10).reserves] == [1, 2]
+
+
+def test_a_deadline_that_can_still_be_met_goes_first_and_a_lost_one_orders_nothing():
+    world = cluster("n1 .", ask(1, gpus=1, limit=100), ask(2, gpus=1, limit=100, deadline=1000))
+    assert started(plan(world, POLICY, 900)) == [2]
+    assert started(plan(world, POLICY, 901)) == [1]
+
+
+def test_estimates_run_the_same_core_forward():
+    world = cluster("n1 a", ask(1, gpus=1, limit=100), ask(2, gpus=1, limit=50), drawn={"a": ask(9, gpus=1, limit=500)})
+    assert estimate_starts(world, POLICY, 100) == {1: 501, 2: 601}
+    assert estimate_starts(world, POLICY, 100, lasting=lambda a: a.limit_s // 2) == {1: 251, 2: 301}
+
+
+def test_a_deadline_is_accepted_only_if_the_forward_run_meets_it():
+    world = cluster("n1 a", ask(1, gpus=1, limit=100, deadline=650), drawn={"a": ask(9, gpus=1, limit=500)})
+    assert not meets_deadline(world, POLICY, 100, ask(2, gpus=1, limit=50, deadline=400))
+    assert meets_deadline(world, POLICY, 100, ask(2, gpus=1, limit=50, deadline=700))
+
+
+def test_what_if_compares_two_clusters_on_the_same_demand():
+    world = cluster("n1 a", ask(1, gpus=1), drawn={"a": ask(9, gpus=1, limit=500)})
+    larger = replace(world, nodes=(*world.nodes, *cluster("n1 a | n2 .").nodes[1:]))
+    found = what_if(world, POLICY, 100, other_cluster=larger)
+    assert (found.starts[0][1], found.starts[1][1]) == (501, 100)
+    assert found.waited_s == (401, 0)
+
+
+def test_suggested_changes_start_the_job():
+    drawn = {"a": ask(9, gpus=1, limit=5000, team=9)}
+    world = cluster("n1 a... | n2 ....", ask(1, gpus=4, replicas=2, limit=9000), drawn=drawn)
+    changes = {c.what: c for c in changes_that_would_start(world, POLICY, 100, 1)}
+    assert changes["replicas"].value == "1"
+    for change in changes.values():
+        assert 1 in started(plan(replace(world, asks=(change.ask,)), POLICY, 100))
+
+
+def test_a_shorter_limit_is_suggested_where_a_reservation_is_in_the_way():
+    drawn = {"a": ask(9, gpus=1, limit=5000, team=9)}
+    world = cluster("n1 a.", ask(1, gpus=2), ask(2, gpus=1, limit=9000), drawn=drawn)
+    assert [(c.what, c.value) for c in changes_that_would_start(world, POLICY, 100, 2)] == [("limit_s", "3600")]
