@@ -2,21 +2,28 @@
 
 from tenants.models import Member, Role, Team, User
 
-_WORKERS = (Role.MEMBER, Role.ADMIN, Role.OWNER)
+#: roles that may run work in the team's name
+WORKERS = (Role.MEMBER, Role.ADMIN, Role.OWNER)
 
 
 def teams_to_work_in(user: User) -> list[Team]:
     """The teams in whose name `user` may run work, by name."""
     if not user.is_active:
         return []
-    memberships = Member.objects.filter(user=user, role__in=_WORKERS).select_related("team")
+    memberships = Member.objects.filter(user=user, role__in=WORKERS).select_related("team")
     return sorted((m.team for m in memberships), key=lambda team: team.slug)
 
 
 def may_submit(user: User, team: Team) -> bool:
-    return user.is_active and Member.objects.filter(user=user, team=team, role__in=_WORKERS).exists()
+    return user.is_active and Member.objects.filter(user=user, team=team, role__in=WORKERS).exists()
 
 
 def may_use_workspace(user: User, *, owner_id: int) -> bool:
-    """See, open, stop or delete it. A workspace runs as its owner and holds his files, so nobody else's word counts."""
+    """See, stop or delete it. A workspace runs as its owner and holds his files, so nobody else's word counts."""
     return user.is_active and user.pk == owner_id
+
+
+def may_open_workspace(user: User, *, owner_id: int, team_id: int) -> bool:
+    """Go in. Its slot is the team's, so whoever has left the team may still stop what he started, but not work in it."""
+    member = Member.objects.filter(user=user, team_id=team_id, role__in=WORKERS)
+    return may_use_workspace(user, owner_id=owner_id) and member.exists()

@@ -3,13 +3,13 @@
 from dataclasses import dataclass
 from datetime import datetime
 
-from django.db.models import QuerySet
+from django.db.models import F, QuerySet
 
 from portal.kernel.errors import Missing
 from scheduling.core.lifecycle import FINAL, EndReason, JobState
 from scheduling.selectors import JobDetail, drivers_in_use, job_details, serving_parts
 from tenants.models import User
-from tenants.permissions import may_use_workspace
+from tenants.permissions import WORKERS, may_use_workspace
 from workspaces.models import Workspace
 from workspaces.steps import Step, steps_of
 
@@ -176,9 +176,11 @@ class OpenRoute:
 
 
 def open_routes() -> list[OpenRoute]:
-    """Every workspace whose server runs, in two queries."""
+    """Every workspace whose server runs and whose owner is still of its team, in two queries."""
     parts = {part.job_id: part for part in serving_parts()}
-    rows = Workspace.objects.filter(job__in=list(parts), deleted_at__isnull=True, owner__is_active=True)
+    running = Workspace.objects.filter(job__in=list(parts), deleted_at__isnull=True, owner__is_active=True)
+    # The rule of permissions.may_open_workspace, for all at once.
+    rows = running.filter(owner__memberships__team=F("team"), owner__memberships__role__in=WORKERS)
     return [
         OpenRoute(pk, owner, parts[job].node, parts[job].allocation, parts[job].token)
         for pk, owner, job in rows.values_list("id", "owner_id", "job_id")

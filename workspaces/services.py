@@ -10,7 +10,7 @@ from portal.kernel.publish import publish
 from scheduling.core.lifecycle import FINAL, JobState
 from scheduling.services import JobSpec, cancel_job, refuse_what_never_fits, submit_job
 from tenants.models import Team, User
-from tenants.permissions import may_submit, may_use_workspace
+from tenants.permissions import may_open_workspace, may_submit, may_use_workspace
 from workspaces.choices import why_only_one
 from workspaces.gateway.tickets import mint
 from workspaces.models import Image, Volume, Workspace
@@ -76,6 +76,10 @@ class StillStopping(Conflict):
 
 class StillRunning(Conflict):
     """This workspace is running; stop it before you delete it."""
+
+
+class NotInTeam(Rejected):
+    """You are not a member of the team '{team}' any more, so you cannot open this workspace; you can still stop it."""
 
 
 class NotReady(Conflict):
@@ -181,6 +185,8 @@ def delete_workspace(*, by: User, workspace: Workspace, now: datetime) -> None:
 def ticket_url(*, by: User, workspace: Workspace, session_key: str, now: datetime, path: str = "/lab") -> str:
     """Where the browser enters the workspace once, within 30 s. Raises NotReady while there is nothing to enter."""
     _own(by, workspace)
+    if not may_open_workspace(by, owner_id=workspace.owner_id, team_id=workspace.team_id):
+        raise NotInTeam(team=workspace.team.slug)
     if workspace.job is None or workspace.job.state != JobState.RUNNING:
         raise NotReady()
     ticket = mint(workspace=workspace, user=by, session_key=session_key, now=now)

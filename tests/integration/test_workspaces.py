@@ -11,6 +11,7 @@ from portal.kernel.errors import BerthError, Missing
 from scheduling import wiring
 from scheduling.models import Job
 from scheduling.nodes.driver import Phase
+from tenants.models import Member
 from tests.hand_node import HandNode, node
 from tests.people import make_people
 from workspaces import choices, selectors, services
@@ -205,6 +206,19 @@ def test_only_a_running_workspace_has_a_ticket(world, node):
     workspace.refresh_from_db()
     url = services.ticket_url(by=world.alice, workspace=workspace, session_key="s", now=clock.now())
     assert url.startswith(f"http://w-{workspace.pk}.localhost:")
+
+
+def test_who_leaves_the_team_can_stop_his_workspace_but_not_go_in(world, node):
+    workspace = launch(world.alice)
+    node.start_everything()
+    workspace.refresh_from_db()
+    assert [route.workspace_id for route in selectors.open_routes()] == [workspace.pk]
+    Member.objects.filter(user=world.alice).delete()
+    assert selectors.open_routes() == []
+    with pytest.raises(services.NotInTeam, match="not a member of the team 'red' any more"):
+        services.ticket_url(by=world.alice, workspace=workspace, session_key="s", now=clock.now())
+    services.stop_workspace(by=world.alice, workspace=workspace, now=clock.now())
+    assert view(world.alice, workspace).status == "stopping"
 
 
 def test_the_form_remembers_the_last_choice_and_drops_what_is_not_on_offer(world, node):

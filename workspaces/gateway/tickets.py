@@ -11,7 +11,7 @@ from django.db import transaction
 from django.db.models import Exists, OuterRef
 
 from tenants.models import User
-from tenants.permissions import may_use_workspace
+from tenants.permissions import may_open_workspace
 from tenants.tokens import digest
 from workspaces.gateway.sessions import signed_in
 from workspaces.models import GatewayGrant, Ticket, Workspace
@@ -43,7 +43,10 @@ def redeem(*, ticket: str, workspace_id: str, now: datetime) -> tuple[str, int] 
         if won != 1:
             return None
         row = Ticket.objects.select_related("user", "workspace").get(pk=digest(ticket))
-        if row.workspace.deleted_at is not None or not may_use_workspace(row.user, owner_id=row.workspace.owner_id):
+        place = row.workspace
+        if place.deleted_at is not None:
+            return None
+        if not may_open_workspace(row.user, owner_id=place.owner_id, team_id=place.team_id):
             return None
         if not signed_in([(row.session_key, row.user)], now=now):
             return None
