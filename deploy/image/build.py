@@ -1,6 +1,8 @@
 """Builds berth/lab, JupyterLab in a Docker image, without a registry: Debian's packages and the locked Python ones.
 
-    .venv/bin/python deploy/image/build.py [--fresh]        (make image; DOCKER_HOST names another engine)
+    .venv/bin/python deploy/image/build.py [--fresh]        (make image)
+
+It goes to the engine that the portal would use: BERTH_DOCKER_HOST, else DOCKER_HOST, else the usual socket.
 
 Every step leaves its result in .cache/image under a digest of what went into it: a second build takes seconds, and a
 new engine only the import. Needs root (chroot) and mmdebstrap, which it installs where it may.
@@ -69,12 +71,13 @@ def main() -> int:
 
 
 def build(*, fresh: bool = False, base_url: str | None = None) -> str:
-    """Make the image exist on the engine at `base_url` (else DOCKER_HOST); answers its reference."""
+    """Make the image exist on the engine at `base_url`, else on the portal's; answers its reference."""
+    address = base_url or os.environ.get("BERTH_DOCKER_HOST") or os.environ.get("DOCKER_HOST")
+    engine = connect(address)
     codename, sources = distribution()
     base_key = digest("base", codename, *PACKAGES, *LEFT_OUT, *(path.read_text() for path in sources))
     content = digest(base_key, LOCK.read_text(), INSTALL, *SETTINGS)
     try:
-        engine = docker.APIClient(base_url=base_url or os.environ.get("DOCKER_HOST"), version="auto", timeout=600)
         if not fresh and content_on(engine) == content:
             print(f"{NAME}:{TAG} is up to date.")
             return f"{NAME}:{TAG}"
@@ -90,6 +93,16 @@ def build(*, fresh: bool = False, base_url: str | None = None) -> str:
         raise CannotBuild(f"The Docker Engine did not take the image: {answer}")
     print(f"{NAME}:{TAG} is ready.")
     return f"{NAME}:{TAG}"
+
+
+def connect(address: str | None) -> Any:
+    try:
+        return docker.APIClient(base_url=address, version="auto", timeout=600)  # "auto" asks the engine at once
+    except (DockerException, requests.RequestException) as error:
+        raise CannotBuild(
+            f"No Docker Engine answers at {address or 'its usual socket'}; start it, or name the right one with "
+            "BERTH_DOCKER_HOST."
+        ) from error
 
 
 def content_on(engine: Any) -> str | None:
