@@ -3,6 +3,7 @@
 from typing import Any
 
 from django.http import Http404, HttpRequest, JsonResponse
+from django.views.decorators.csrf import csrf_exempt
 from rest_framework import exceptions
 from rest_framework.response import Response
 
@@ -16,6 +17,8 @@ def problem(*, status: int, code: str, detail: str, **more: Any) -> Response:
 
 def handle(error: Exception, context: dict[str, Any]) -> Response | None:
     """DRF's exception handler. None lets what nobody foresaw become a logged 500."""
+    if isinstance(error, RecursionError):
+        return problem(status=400, code="parse_error", detail="The JSON is nested too deeply.")
     if isinstance(error, BerthError):
         more = {"field": error.field} if error.field else {}
         return problem(status=error.status, code=error.code, detail=error.sentence, **more)
@@ -42,6 +45,7 @@ def _invalid(error: exceptions.ValidationError) -> Response:
     return problem(status=422, code="invalid", detail=sentence, field=first, fields=fields)
 
 
+@csrf_exempt
 def no_such_call(request: HttpRequest) -> JsonResponse:
     """An address below /api/ that is none: programs get their problem+json, not a page."""
     body = {

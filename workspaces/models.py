@@ -68,7 +68,12 @@ class Workspace(models.Model):
         ordering = ["-created_at", "id"]
         constraints = [
             models.UniqueConstraint(
-                fields=["owner", "launch_key"], condition=~Q(launch_key=""), name="one_workspace_per_click"
+                fields=["owner", "launch_key"],
+                condition=~Q(launch_key="") & Q(deleted_at__isnull=True),
+                name="one_workspace_per_click",
+            ),
+            models.UniqueConstraint(
+                fields=["owner", "name"], condition=Q(deleted_at__isnull=True), name="one_workspace_of_a_name"
             ),
         ]
 

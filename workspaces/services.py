@@ -1,5 +1,6 @@
 """What a person can do with workspaces: launch, start again, stop, delete, open."""
 
+import hashlib
 import unicodedata
 from datetime import datetime
 
@@ -20,6 +21,8 @@ from workspaces.wiring import wired
 SERVER_PORT = 8888
 PROBE_PATH = "/api"
 MOST_WORKSPACES = 20
+#: how often a launch looks for a free name again when others of the same person come first
+ATTEMPTS = MOST_WORKSPACES + 1
 NAME_LENGTH = 60
 _TURNS_THE_LINE = "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
 
@@ -43,7 +46,7 @@ class ImageNeedsAnotherDriver(Rejected):
 
 
 class BadName(Rejected):
-    """A name has at most 60 characters and no control characters; please choose another."""
+    """A name has at most 60 visible characters and no control characters; please choose another."""
 
     field = "name"
 
@@ -102,45 +105,44 @@ def launch_workspace(
 
     team, image: slugs. name: empty means that one is chosen. Raises the errors above, each naming its form field.
     """
-    if launch_key:
-        earlier = Workspace.objects.filter(owner=by, launch_key=launch_key[:64]).first()
-        if earlier is not None:
-            return earlier
+    key = hashlib.sha256(launch_key.encode(errors="surrogatepass")).hexdigest() if launch_key else ""
+    mine = Workspace.objects.filter(owner=by, deleted_at__isnull=True)
+    if key and (earlier := mine.filter(launch_key=key).first()):
+        return earlier
     team_row = Team.objects.filter(slug=team).first()
     if team_row is None or not may_submit(by, team_row):
         raise NoSuchTeam(team=team[:60])
     image_row = _image(image)
     _check_person(by)
     _check_size(gpus=gpus, cpu_millis=cpu_millis, memory_mib=memory_mib)
-    mine = Workspace.objects.filter(owner=by, deleted_at__isnull=True)
-    if mine.count() >= MOST_WORKSPACES:
-        raise TooManyWorkspaces(count=MOST_WORKSPACES)
-    taken = set(mine.values_list("name", flat=True))
-    chosen = _clean_name(name) or _free_name(taken)
-    if chosen in taken:
-        raise NameTaken(name=chosen)
-    try:
-        with transaction.atomic():
-            workspace = Workspace.objects.create(
-                owner=by,
-                team=team_row,
-                name=chosen,
-                image=image_row,
-                volume=_home_of(by, team_row, now),
-                gpus=gpus,
-                cpu_millis=cpu_millis,
-                memory_mib=memory_mib,
-                launch_key=launch_key[:64],
-                created_at=now,
-            )
-            _submit(by, workspace, now)
-    except IntegrityError:
-        # The same click twice at the same moment: the other request made it.
-        twin = Workspace.objects.filter(owner=by, launch_key=launch_key[:64]).first() if launch_key else None
-        if twin is None:
-            raise
-        return twin
-    return workspace
+    wanted = _clean_name(name)
+    for _ in range(ATTEMPTS):
+        taken = set(mine.values_list("name", flat=True))
+        if len(taken) >= MOST_WORKSPACES:
+            raise TooManyWorkspaces(count=MOST_WORKSPACES)
+        if wanted in taken:
+            raise NameTaken(name=wanted)
+        try:
+            with transaction.atomic():
+                workspace = Workspace.objects.create(
+                    owner=by,
+                    team=team_row,
+                    name=wanted or _free_name(taken),
+                    image=image_row,
+                    volume=_home_of(by, team_row, now),
+                    gpus=gpus,
+                    cpu_millis=cpu_millis,
+                    memory_mib=memory_mib,
+                    launch_key=key,
+                    created_at=now,
+                )
+                _submit(by, workspace, now)
+            return workspace
+        except IntegrityError:
+            # Another request of the same person came first: the same click made it, or it took the name.
+            if key and (twin := mine.filter(launch_key=key).first()):
+                return twin
+    raise NameTaken(name=wanted or _free_name(set(mine.values_list("name", flat=True))))
 
 
 def start_workspace(*, by: User, workspace: Workspace, now: datetime) -> Workspace:
@@ -230,7 +232,9 @@ def _clean_name(name: str) -> str:
     name = unicodedata.normalize("NFC", name).strip()
     # Cc: control characters; Cs: lone surrogates; bidirectional overrides would let a name rewrite the line around it.
     odd = any(unicodedata.category(letter) in ("Cc", "Cs") or letter in _TURNS_THE_LINE for letter in name)
-    if len(name) > NAME_LENGTH or odd:
+    # Cf alone (zero-width marks) would be a name that nobody sees.
+    invisible = bool(name) and all(unicodedata.category(letter) in ("Cf", "Zs") for letter in name)
+    if len(name) > NAME_LENGTH or odd or invisible:
         raise BadName()
     return name
 

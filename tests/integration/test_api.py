@@ -104,6 +104,8 @@ def test_an_idempotency_key_answers_the_same_workspace(world, node):
         {**FORM, "name": "\ud800"},
         {**FORM, "surprise": 1},
         {},
+        "[" * 100_000,
+        '{"a":' * 50_000,
     ],
 )
 def test_bad_input_gets_one_sentence_and_never_a_500(world, node, body):
@@ -158,3 +160,22 @@ def test_create_token_prints_a_token_that_works(world, node, capsys):
 def test_create_token_for_nobody_says_who_there_is(world):
     with pytest.raises(CommandError, match="There is no active account 'mallory'. Accounts: .*alice"):
         call_command("create_token", "mallory")
+
+
+def test_without_an_image_the_one_that_the_form_offers_is_launched(world, node):
+    form = {key: value for key, value in FORM.items() if key != "image"}
+    assert Program(world.alice)("POST", "workspaces", form)[1]["image"] == "berth-lab"
+
+
+@pytest.mark.parametrize("method", ["GET", "POST", "DELETE", "PUT"])
+def test_a_call_that_is_none_is_told_so_in_json(world, method):
+    status, problem = Program(world.alice)(method, "workspaces/", {})
+    assert (status, problem["code"]) == (404, "no-such-call")
+
+
+def test_a_machine_in_trouble_is_named_to_programs(world, node):
+    alice = Program(world.alice)
+    _, made = alice("POST", "workspaces", FORM)
+    node.tick()
+    node.report(trouble="The Docker engine does not answer.")
+    assert "The Docker engine does not answer." in alice("GET", f"workspaces/{made['id']}")[1]["reason"]

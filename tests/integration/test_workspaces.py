@@ -132,7 +132,7 @@ def test_a_key_of_somebody_else_finds_nothing_of_his(world, node):
         ({"team": "blue"}, "team", "There is no team 'blue' that you may run work in"),
         ({"team": "nowhere"}, "team", "There is no team 'nowhere'"),
         ({"name": "a\x00b"}, "name", "control characters"),
-        ({"name": "x" * 61}, "name", "at most 60 characters"),
+        ({"name": "x" * 61}, "name", "at most 60 visible characters"),
         ({"name": "abc\u202egpj.exe"}, "name", "control characters"),
     ],
 )
@@ -236,6 +236,48 @@ def test_a_list_of_workspaces_takes_a_fixed_number_of_queries(world, node, djang
     node.tick()
     with django_assert_max_num_queries(6):
         assert len(selectors.workspaces_of(world.alice, now=clock.now())) == 8
+
+
+def test_a_key_is_free_again_once_its_workspace_is_deleted(world, node):
+    workspace = launch(world.alice, launch_key="k")
+    services.stop_workspace(by=world.alice, workspace=workspace, now=clock.now())
+    services.delete_workspace(by=world.alice, workspace=workspace, now=clock.now())
+    assert launch(world.alice, launch_key="k").pk != workspace.pk
+
+
+def test_long_keys_that_begin_alike_are_different(world, node):
+    assert launch(world.alice, launch_key="x" * 64 + "a").pk != launch(world.alice, launch_key="x" * 64 + "b").pk
+
+
+def test_a_name_that_nobody_can_see_is_refused(world, node):
+    assert "visible" in refusal(world.alice, name="\u200b\u200b").sentence
+
+
+@pytest.mark.django_db(transaction=True)
+def test_launches_at_the_same_moment_get_names_of_their_own(transactional_db):
+    before = wiring.wired()
+    people = make_people()
+    HandNode()
+    ship_catalogue()
+    errors = []
+
+    def click():
+        try:
+            launch(people.alice, gpus=0, cpu_millis=100, memory_mib=512)
+        except Exception as error:
+            errors.append(error)
+        finally:
+            connections.close_all()
+
+    threads = [threading.Thread(target=click) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    wiring.use(before)
+    assert errors == []
+    names = set(Workspace.objects.values_list("name", flat=True))
+    assert names == {"lab", *(f"lab-{number}" for number in range(2, 9))}
 
 
 @pytest.mark.django_db(transaction=True)

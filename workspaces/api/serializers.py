@@ -14,7 +14,7 @@ class LaunchInput(serializers.Serializer[dict[str, Any]]):
     """What to launch. Sizes: cpus in cores (fractions allowed), memory_gib in GiB."""
 
     team = serializers.CharField(max_length=60)
-    image = serializers.CharField(max_length=60)
+    image = serializers.CharField(max_length=60, required=False, default="")
     name = serializers.CharField(max_length=200, required=False, allow_blank=True, default="", trim_whitespace=False)
     gpus = serializers.IntegerField(min_value=0, max_value=_TOO_MANY, default=1)
     cpus = serializers.FloatField(min_value=0.1, max_value=_TOO_MANY, default=1.0)
@@ -38,7 +38,7 @@ def workspace_out(view: WorkspaceView) -> dict[str, Any]:
         "cpus": view.cpu_millis / 1000,
         "memory_gib": view.memory_mib / 1024,
         "state": view.status,
-        "reason": view.reason,
+        "reason": " ".join(part for part in (view.trouble, view.reason) if part),
         "remedy": view.remedy,
         "queue_place": view.place,
         "node": view.node or None,

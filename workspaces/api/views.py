@@ -7,6 +7,7 @@ from rest_framework.views import APIView
 from portal.kernel import clock
 from workspaces import selectors, services
 from workspaces.api.serializers import LaunchInput, workspace_out
+from workspaces.choices import launch_choices
 
 
 class WorkspaceList(APIView):
@@ -15,7 +16,10 @@ class WorkspaceList(APIView):
         return Response({"results": [workspace_out(view) for view in views]})
 
     def post(self, request: Request) -> Response:
-        """Launch. An `Idempotency-Key` header makes a repeated request answer the same workspace."""
+        """Launch; without an image, the one that the form would offer.
+
+        An `Idempotency-Key` header makes a repeated request answer the same workspace.
+        """
         form = LaunchInput(data=request.data)
         form.is_valid(raise_exception=True)
         sizes = form.validated_data
@@ -23,7 +27,7 @@ class WorkspaceList(APIView):
         workspace = services.launch_workspace(
             by=request.user,
             team=sizes["team"],
-            image=sizes["image"],
+            image=sizes["image"] or launch_choices(request.user, now=now).last.image,
             name=sizes["name"],
             gpus=sizes["gpus"],
             cpu_millis=round(sizes["cpus"] * 1000),
