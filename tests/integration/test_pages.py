@@ -364,3 +364,9 @@ def test_a_machine_without_gpus_offers_none(people, node):
     page = browser(people.alice).get("/").content.decode()
     assert 'data-label="No GPU" checked' in page
     assert "1 GPU" not in page
+
+
+def test_what_runs_is_not_asked_whether_to_delete_it(alice):
+    page = alice.get(f"/w/{launched(alice).pk}/delete")
+    assert page.status_code == 409
+    assert "stop it before you delete it" in words(page)

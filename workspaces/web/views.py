@@ -109,6 +109,8 @@ def delete(request: HttpRequest, workspace_id: str) -> HttpResponse:
         if response.status_code == 302:
             messages.success(request, f"{w.name} is deleted. Your home folder {w.home} is untouched.")
         return response
+    if w.status not in ("stopped", "failed"):
+        return _problem(request, workspace_id, services.StillRunning())
     question = Question(
         title=f"Delete {w.name}?",
         lost="this entry, with its settings and the record of its last start.",
