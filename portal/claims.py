@@ -12,6 +12,7 @@ from typing import IO
 from portal.kernel import clock
 
 LOCK_PATIENCE_S = 3.0
+BACKLOG = 2048  # as uvicorn has it
 
 
 class NotOurs(Exception):
@@ -45,12 +46,16 @@ def claim_folder(data: Path) -> IO[str]:
 
 
 def claim_port(host: str, port: int, *, setting: str) -> socket.socket:
-    """Bind a port now and listen on it later, so that nobody takes it while the portal gets ready."""
+    """Listen on a port from now on, so that nobody takes it while the portal gets ready; who comes early waits.
+
+    Bound alone it would not be ours: with SO_REUSEADDR another may bind it too as long as nobody listens.
+    """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     sock = socket.socket(family, socket.SOCK_STREAM)
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         sock.bind((host, port))
+        sock.listen(BACKLOG)
     except OSError as error:
         sock.close()
         if error.errno == errno.EADDRINUSE:

@@ -1,13 +1,26 @@
 """Every setting, one screen per topic. docs/settings.md describes the BERTH_* ones; unknown names stop the start."""
 
+import contextlib
 import os
+import re
 import secrets
 import warnings
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from portal.kernel.env import env_bool, env_duration, env_int, env_path, env_secret, env_str, refuse_unknown
+from portal.kernel.env import (
+    BadSetting,
+    env_bool,
+    env_duration,
+    env_host_name,
+    env_int,
+    env_path,
+    env_secret,
+    env_str,
+    env_url,
+    refuse_unknown,
+)
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 
@@ -16,10 +29,12 @@ BERTH_DATA = env_path("BERTH_DATA", BASE_DIR / "var")
 BERTH_HOST = env_str("BERTH_HOST", "127.0.0.1")
 BERTH_PORT = env_int("BERTH_PORT", 8000, low=1, high=65535)
 BERTH_GATEWAY_PORT = env_int("BERTH_GATEWAY_PORT", 8001, low=1, high=65535)
-BERTH_PORTAL_URL = env_str("BERTH_PORTAL_URL", f"http://localhost:{BERTH_PORT}").rstrip("/")
+if BERTH_PORT == BERTH_GATEWAY_PORT:
+    raise BadSetting(f"BERTH_PORT and BERTH_GATEWAY_PORT are both {BERTH_PORT}; give each a port of its own.")
+BERTH_PORTAL_URL = env_url("BERTH_PORTAL_URL", f"http://localhost:{BERTH_PORT}")
 # Workspaces live at w-<id>.<domain>. Empty until an admin sets one for a portal that is reached by a bare IP address.
-BERTH_WORKSPACE_DOMAIN = env_str("BERTH_WORKSPACE_DOMAIN", "localhost")
-BERTH_GATEWAY_URL = env_str("BERTH_GATEWAY_URL", f"http://{BERTH_WORKSPACE_DOMAIN}:{BERTH_GATEWAY_PORT}").rstrip("/")
+BERTH_WORKSPACE_DOMAIN = env_host_name("BERTH_WORKSPACE_DOMAIN", "localhost")
+BERTH_GATEWAY_URL = env_url("BERTH_GATEWAY_URL", f"http://{BERTH_WORKSPACE_DOMAIN}:{BERTH_GATEWAY_PORT}")
 BERTH_DEBUG = env_bool("BERTH_DEBUG", False)
 
 # -- the local node ---------------------------------------------------------------------------------------------------
@@ -40,18 +55,27 @@ BERTH_START_TIMEOUT = env_duration("BERTH_START_TIMEOUT", timedelta(minutes=2))
 def _kept_secret(name: str) -> str:
     """A random secret that this installation makes once and keeps in its data folder, readable by nobody else."""
     path = BERTH_DATA / name
-    if not path.exists():
-        BERTH_DATA.mkdir(parents=True, exist_ok=True)
-        # Written aside and linked into place: two processes that start together agree on one secret.
-        draft = path.with_name(f".{name}.{os.getpid()}")
-        draft.touch(mode=0o600)
-        draft.write_text(secrets.token_urlsafe(48))
-        try:
-            os.link(draft, path)
-        except FileExistsError:
-            pass
-        draft.unlink()
-    return path.read_text().strip()
+    try:
+        if not path.exists():
+            BERTH_DATA.mkdir(parents=True, exist_ok=True)
+            # Written aside and linked into place: two processes that start together agree on one secret.
+            draft = path.with_name(f".{name}.{os.getpid()}")
+            draft.touch(mode=0o600)
+            draft.write_text(secrets.token_urlsafe(48))
+            with contextlib.suppress(FileExistsError):
+                os.link(draft, path)
+            draft.unlink()
+        kept = path.read_text(encoding="ascii").strip()
+    except OSError as error:
+        raise BadSetting(
+            f"Berth cannot keep its secrets in the data folder {BERTH_DATA} ({error.strerror}: {error.filename}); "
+            "change its owner or set BERTH_DATA to another folder."
+        ) from error
+    except UnicodeDecodeError as error:
+        raise BadSetting(f"{path} is not a secret that Berth wrote; remove it, and a new one is made.") from error
+    if not kept:
+        raise BadSetting(f"{path} is empty; remove it, and a new one is made.")
+    return kept
 
 
 SECRET_KEY = env_secret("BERTH_SECRET_KEY") or _kept_secret("secret_key")
@@ -59,12 +83,28 @@ SECRET_KEY = env_secret("BERTH_SECRET_KEY") or _kept_secret("secret_key")
 # -- database and broker: SQLite and memory unless told otherwise -----------------------------------------------------
 BERTH_DATABASE_URL = env_secret("BERTH_DATABASE_URL")
 BERTH_REDIS_URL = env_secret("BERTH_REDIS_URL")
+if BERTH_REDIS_URL and not BERTH_REDIS_URL.startswith(("redis://", "rediss://", "unix://")):
+    raise BadSetting(
+        "BERTH_REDIS_URL must begin with redis://, rediss:// or unix://, as redis://host:6379/0, or be unset."
+    )
 
 DATABASES: dict[str, dict[str, Any]]
 if BERTH_DATABASE_URL:
+    from psycopg import ProgrammingError
     from psycopg.conninfo import conninfo_to_dict
 
-    _pg = conninfo_to_dict(BERTH_DATABASE_URL)
+    # Neither sentence repeats the value: it has a password in it.
+    if not BERTH_DATABASE_URL.startswith(("postgresql://", "postgres://")):
+        raise BadSetting("BERTH_DATABASE_URL must look like postgresql://user:password@host/name, or be unset.")
+    try:
+        _pg = conninfo_to_dict(BERTH_DATABASE_URL)
+    except ProgrammingError as _error:
+        raise BadSetting(
+            "BERTH_DATABASE_URL cannot be read; it must look like postgresql://user:password@host:5432/name, with any "
+            "of :/?#@ in the password written as %3A and so on."
+        ) from _error
+    if not all(port.isdigit() and 0 < int(port) < 65536 for port in str(_pg.get("port", "5432")).split(",")):
+        raise BadSetting("BERTH_DATABASE_URL has a port that is none; it must be a whole number from 1 to 65535.")
     DATABASES = {
         "default": {
             "ENGINE": "django.db.backends.postgresql",
@@ -183,7 +223,7 @@ warnings.filterwarnings("ignore", message="StreamingHttpResponse must consume sy
 
 # -- who may talk to us -----------------------------------------------------------------------------------------------
 # Only the names that the portal is served under; a workspace's host name is never one of them.
-_portal_host = BERTH_PORTAL_URL.split("://", 1)[1].rsplit(":", 1)[0] if "://" in BERTH_PORTAL_URL else "localhost"
+_portal_host = re.sub(r":\d+$", "", BERTH_PORTAL_URL.split("://", 1)[1])
 ALLOWED_HOSTS = sorted({_portal_host, "localhost", "127.0.0.1", "[::1]"})
 _secure = BERTH_PORTAL_URL.startswith("https://")
 SESSION_COOKIE_NAME = "__Host-sessionid" if _secure else "sessionid"
@@ -214,6 +254,11 @@ LOGGING = {
         "celery": {"level": "WARNING"},
         "kombu": {"level": "WARNING"},
         "django.request": {"level": "ERROR"},
+        # Strangers' requests, answered with one sentence; a traceback for each is not an event of ours.
+        "django.security.DisallowedHost": {"level": "CRITICAL"},
+        "django.security.RequestDataTooBig": {"level": "CRITICAL"},
+        "django.security.TooManyFieldsSent": {"level": "CRITICAL"},
+        "django.security.TooManyFilesSent": {"level": "CRITICAL"},
     },
 }
 

@@ -6,6 +6,10 @@ import re
 from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
+from urllib.parse import urlsplit
+
+SHORTEST, LONGEST = timedelta(seconds=1), timedelta(days=3650)
+HOST_LABEL = re.compile(r"(?!-)[a-z0-9-]{1,63}(?<!-)")
 
 
 class BadSetting(Exception):
@@ -57,7 +61,44 @@ def env_duration(name: str, default: timedelta, *, environ: Mapping[str, str] | 
     match = re.fullmatch(r"(\d{1,9})\s*([smhd])", value)
     if match is None:
         raise BadSetting(f"{name} is '{value}'; it must be a number with a unit, such as 30s, 5m, 12h or 7d.")
-    return timedelta(seconds=int(match[1]) * {"s": 1, "m": 60, "h": 3600, "d": 86400}[match[2]])
+    seconds = int(match[1]) * {"s": 1, "m": 60, "h": 3600, "d": 86400}[match[2]]
+    if not SHORTEST.total_seconds() <= seconds <= LONGEST.total_seconds():
+        raise BadSetting(f"{name} is '{value}'; it must be from 1s to {LONGEST.days}d.")
+    return timedelta(seconds=seconds)
+
+
+def env_url(
+    name: str, default: str, schemes: tuple[str, ...] = ("http", "https"), *, environ: Mapping[str, str] | None = None
+) -> str:
+    """Scheme, host and perhaps a port, as a browser's address bar has them; a slash at the end is taken away."""
+    value = _raw(name, environ)
+    value = default if value is None else value
+    may_be = f"it must look like {schemes[0]}://host.example or {schemes[0]}://host.example:8000"
+    if re.search(r"[\s\x00-\x1f\x7f]", value):
+        raise BadSetting(f"{name} is '{value}', which has white space in it; {may_be}.")
+    try:
+        parts = urlsplit(value)
+        host, port = parts.hostname, parts.port
+    except ValueError as error:  # an unclosed bracket, a port that is none
+        raise BadSetting(f"{name} is '{value}', whose host or port cannot be read; {may_be}.") from error
+    if parts.scheme not in schemes or not host:
+        raise BadSetting(f"{name} is '{value}', which lacks {' or '.join(schemes)} or a host; {may_be}.")
+    if port == 0 or parts.netloc.endswith(":"):
+        raise BadSetting(f"{name} is '{value}', whose port is none; {may_be}.")
+    if parts.path.strip("/") or parts.query or parts.fragment or "@" in parts.netloc:
+        raise BadSetting(f"{name} is '{value}', which has more than a host and a port; {may_be}.")
+    return f"{parts.scheme}://{parts.netloc.lower()}"
+
+
+def env_host_name(name: str, default: str, *, environ: Mapping[str, str] | None = None) -> str:
+    """A name that can have sub-domains; an IP address cannot."""
+    value = _raw(name, environ)
+    labels = (default if value is None else value).lower().split(".")
+    if not all(HOST_LABEL.fullmatch(label) for label in labels) or labels[-1].isdigit() or len(".".join(labels)) > 253:
+        raise BadSetting(
+            f"{name} is '{value}'; it must be a host name, such as work.example.org, without scheme, port or address."
+        )
+    return ".".join(labels)
 
 
 def env_path(name: str, default: Path, *, environ: Mapping[str, str] | None = None) -> Path:
@@ -75,6 +116,8 @@ def env_secret(name: str, default: str = "", *, environ: Mapping[str, str] | Non
             return Path(file).read_text(encoding="utf-8").strip()
         except OSError as error:
             raise BadSetting(f"{name}_FILE points to '{file}', which cannot be read: {error.strerror}.") from error
+        except UnicodeDecodeError as error:
+            raise BadSetting(f"{name}_FILE points to '{file}', which is not a text in UTF-8.") from error
     return default if value is None else value
 
 

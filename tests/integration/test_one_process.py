@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from portal import claims
 from tests.portal_api import PortalApi
 from tests.portal_process import ROOT, Portal, running_portal
 from tests.services import free_port, wait_for
@@ -33,6 +34,11 @@ def refused(portal: Portal, **changed: str) -> str:
     assert done.returncode != 0
     assert "Traceback" not in done.stderr
     return done.stderr.strip()
+
+
+def start_refused(data: Path, **changed: str) -> str:
+    """The same without a running portal."""
+    return refused(Portal(data=data, log=data / "log", environment={"BERTH_DRIVER": "process"}), **changed)
 
 
 def test_healthz_answers_200_when_the_portal_says_it_is_ready(up: Portal) -> None:
@@ -60,6 +66,52 @@ def test_a_misspelt_setting_stops_the_start_and_names_the_nearest(up: Portal) ->
     assert refused(up, BERTH_GATEWAY_PROT="9000") == (
         "berth: BERTH_GATEWAY_PROT is not a setting of Berth; did you mean BERTH_GATEWAY_PORT?"
     )
+
+
+def test_equal_ports_are_refused(tmp_path: Path) -> None:
+    port = str(free_port())
+    assert start_refused(tmp_path, BERTH_PORT=port, BERTH_GATEWAY_PORT=port) == (
+        f"berth: BERTH_PORT and BERTH_GATEWAY_PORT are both {port}; give each a port of its own."
+    )
+
+
+def test_a_claimed_port_is_ours_before_the_server_starts() -> None:
+    port = free_port()
+    with claims.claim_port("127.0.0.1", port, setting="BERTH_PORT"), pytest.raises(claims.NotOurs, match="is taken by"):
+        claims.claim_port("127.0.0.1", port, setting="BERTH_GATEWAY_PORT")
+
+
+def test_a_data_folder_that_cannot_be_one_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    said = start_refused(tmp_path / "file")
+    assert re.fullmatch(r"berth: .* data folder \S+/file \(.*\); .*set BERTH_DATA to another folder\.", said)
+
+
+def test_a_secret_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    key = tmp_path / "secret_key"
+    key.mkdir()
+    said = start_refused(tmp_path)
+    assert re.fullmatch(r"berth: .*Is a directory: \S+/secret_key\); .*", said)
+    key.rmdir()
+    key.write_bytes(b"\xff\x00")
+    assert start_refused(tmp_path).endswith(
+        "secret_key is not a secret that Berth wrote; remove it, and a new one is made."
+    )
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [
+        ("BERTH_DATABASE_URL", "mysql://root@localhost/berth"),
+        ("BERTH_DATABASE_URL", "postgresql://localhost:port/berth"),
+        ("BERTH_DATABASE_URL", "postgresql://localhost/berth?nonsense=1"),
+        ("BERTH_REDIS_URL", "localhost:6379"),
+        ("BERTH_PORTAL_URL", "berth.example"),
+        ("BERTH_WORKSPACE_DOMAIN", "10.0.0.1"),
+    ],
+)
+def test_a_setting_that_makes_no_sense_is_refused_in_one_sentence(tmp_path: Path, setting: str, value: str) -> None:
+    assert re.fullmatch(rf"berth: {setting} [^\n]*\.", start_refused(tmp_path, **{setting: value}))
 
 
 def test_idle_it_stays_far_below_250_mb(up: Portal) -> None:

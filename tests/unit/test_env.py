@@ -4,7 +4,17 @@ from datetime import timedelta
 
 import pytest
 
-from portal.kernel.env import BadSetting, env_bool, env_duration, env_int, env_secret, env_str, refuse_unknown
+from portal.kernel.env import (
+    BadSetting,
+    env_bool,
+    env_duration,
+    env_host_name,
+    env_int,
+    env_secret,
+    env_str,
+    env_url,
+    refuse_unknown,
+)
 
 
 def test_a_number_outside_its_range_is_refused_with_the_range():
@@ -23,6 +33,48 @@ def test_durations_have_units():
         env_duration("BERTH_X", timedelta(0), environ={"BERTH_X": "12"})
 
 
+@pytest.mark.parametrize("value", ["0s", "3651d", "999999999d"])
+def test_a_duration_of_nothing_or_of_ages_is_refused_with_the_bounds(value):
+    with pytest.raises(BadSetting, match=f"BERTH_X is '{value}'; it must be from 1s to 3650d"):
+        env_duration("BERTH_X", timedelta(0), environ={"BERTH_X": value})
+    assert env_duration("BERTH_X", timedelta(0), environ={"BERTH_X": "3650d"}) == timedelta(days=3650)
+
+
+@pytest.mark.parametrize(
+    ("value", "why"),
+    [
+        ("berth.example", "lacks http or https"),
+        ("ftp://berth.example", "lacks http or https"),
+        ("http://", "a host"),
+        ("http://:8000", "a host"),
+        ("http://berth.example:99999", "host or port cannot be read"),
+        ("http://berth.example:eighty", "host or port cannot be read"),
+        ("http://berth.example:0", "port is none"),
+        ("http://[::1:8000", "host or port cannot be read"),
+        ("http://berth .example", "white space"),
+        ("http://berth.example/portal", "more than a host and a port"),
+        ("http://me@berth.example", "more than a host and a port"),
+    ],
+)
+def test_an_address_that_no_browser_could_use_is_refused(value, why):
+    with pytest.raises(BadSetting, match=f"BERTH_U is .*{why}.*; it must look like http://host.example"):
+        env_url("BERTH_U", "http://localhost", environ={"BERTH_U": value})
+
+
+@pytest.mark.parametrize("value", ["https://berth.example", "http://localhost:8000", "http://[::1]:8000"])
+def test_an_address_loses_only_the_slash_at_its_end(value):
+    assert env_url("BERTH_U", "http://x", environ={"BERTH_U": f"{value}/"}) == value
+
+
+@pytest.mark.parametrize(
+    "value", ["http://x.example", "x.example:8001", "10.0.0.1", "a..b", "-a.example", "a b", "*.x"]
+)
+def test_a_domain_is_a_host_name_and_nothing_else(value):
+    with pytest.raises(BadSetting, match="it must be a host name"):
+        env_host_name("BERTH_D", "localhost", environ={"BERTH_D": value})
+    assert env_host_name("BERTH_D", "localhost", environ={"BERTH_D": "Work.Example.org"}) == "work.example.org"
+
+
 @pytest.mark.parametrize(("value", "read"), [("yes", True), ("0", False), ("On", True)])
 def test_yes_and_no_have_several_spellings(value, read):
     assert env_bool("BERTH_X", not read, environ={"BERTH_X": value}) is read
@@ -39,6 +91,13 @@ def test_a_secret_may_come_from_a_file_but_not_from_both(tmp_path):
     assert env_secret("BERTH_S", environ=environ) == "swordfish"
     with pytest.raises(BadSetting, match="Both"):
         env_secret("BERTH_S", environ={**environ, "BERTH_S": "x"})
+
+
+def test_a_secret_file_that_is_missing_a_folder_or_no_text_is_named(tmp_path):
+    (tmp_path / "binary").write_bytes(b"\xff\xfe\x00")
+    for file, why in (("missing", "cannot be read"), ("", "cannot be read"), ("binary", "not a text in UTF-8")):
+        with pytest.raises(BadSetting, match=f"BERTH_S_FILE points to '.*{why}"):
+            env_secret("BERTH_S", environ={"BERTH_S_FILE": str(tmp_path / file)})
 
 
 def test_an_unknown_name_stops_the_start_and_the_nearest_known_one_is_offered():
