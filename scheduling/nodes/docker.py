@@ -230,6 +230,7 @@ class DockerDriver:
                 image=found["Config"]["Image"],
                 memory_bytes=found["HostConfig"]["Memory"],
                 log=last_lines,
+                engine_started_at=self._engine.started_at(),
             )
             self._endings[container_id] = known
         return known

@@ -54,9 +54,22 @@ def test_while_the_engine_is_away_every_verb_says_so_and_afterwards_all_is_as_it
     finally:
         mortal.start()
     assert engine_answers(mortal.url) is None
-    assert [(seen.allocation, seen.phase) for seen in node.driver.observe()] == [("a1", Phase.EXITED)]
+    [seen] = node.driver.observe()
+    assert (seen.allocation, seen.phase, seen.code) == ("a1", Phase.EXITED, "engine-restarted")
     node.driver.stop("a1", grace_s=0)
     assert node.leftovers() == []
+
+
+def test_what_dies_with_its_engine_says_so_and_what_is_killed_later_does_not(node: DockerNode, mortal: PrivateEngine):
+    node.run("a1", "trap 'exit 0' TERM; while :; do sleep 0.1; done")
+    mortal.stop(signal.SIGKILL)
+    mortal.start()
+    seen = node.until_exited("a1")
+    assert (seen.exit_code, seen.code) == (0, "engine-restarted")
+    node.driver.stop("a1", grace_s=0)
+    node.run("a1")
+    os.kill(node.inspect("a1")["State"]["Pid"], signal.SIGKILL)
+    assert node.until_exited("a1").code == "killed"
 
 
 def test_an_engine_that_is_killed_in_the_middle_of_a_pull_leaves_nothing(node: DockerNode, mortal: PrivateEngine):

@@ -1,6 +1,7 @@
 """What the Docker driver says and asks for, without an engine: endings, refusals, names, devices."""
 
 import json
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,28 @@ def end(exit_code: int, log: str = "", **state: Any) -> tuple[str, str]:
 def test_every_ending_has_a_stable_cause_and_a_sentence(given: tuple[str, str], code: str):
     assert given[0] == code
     assert given[1]
+
+
+@pytest.mark.parametrize("exit_code", [0, 1, 137, 143, 255])
+def test_what_ended_with_its_engine_says_so_whatever_its_exit_code(exit_code: int):
+    began = datetime(2026, 11, 23, 8, 0, tzinfo=UTC)
+    state = {"ExitCode": exit_code, "StartedAt": "2026-11-23T08:00:00.123456789Z"}
+
+    def told(state: dict[str, Any], *, seconds: int) -> str:
+        since = began + timedelta(seconds=seconds)
+        return ending("a1", state, image="i:1", memory_bytes=0, log=b"", engine_started_at=since).code
+
+    assert told(state, seconds=60) == "engine-restarted"
+    assert told(state, seconds=-60) in ("exited", "killed")
+    assert told({**state, "StartedAt": "0001-01-01T00:00:00Z"}, seconds=60) in ("exited", "killed")
+    if exit_code:
+        assert told({**state, "OOMKilled": True}, seconds=60) == "oom-killed"
+
+
+@pytest.mark.parametrize("exit_code", [137, 143, 255])
+def test_where_the_engines_age_is_unknown_the_sentence_allows_for_its_restart(exit_code: int):
+    assert "for instance" in end(exit_code)[1] or "as when" in end(exit_code)[1]
+    assert "Docker Engine or the machine was restarted" in end(exit_code)[1]
 
 
 def test_the_remedy_names_the_folder_that_was_denied():

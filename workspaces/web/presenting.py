@@ -40,7 +40,7 @@ _FAILED_AT = {
     "placed": "It could not be placed",
     "pulling": "Its container could not be made",
     "starting": "JupyterLab did not start",
-    "ready": "JupyterLab ended by itself",
+    "ready": "JupyterLab ended",
 }
 
 

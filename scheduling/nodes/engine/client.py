@@ -3,6 +3,7 @@
 import contextlib
 import threading
 from collections.abc import Iterator
+from datetime import datetime
 
 import docker
 import requests
@@ -10,7 +11,9 @@ import urllib3
 from docker.errors import APIError, DockerException
 from docker.errors import NotFound as NotFound  # re-exported: "the container is not there" is an answer, not an error
 
+from portal.kernel import clock
 from scheduling.nodes.driver import DriverError, LaunchRefused, NodeUnreachable
+from scheduling.nodes.engine.age import engine_started_at
 from scheduling.nodes.engine.answers import engine_url
 
 #: what the engine says while it goes down or comes up; asking again helps
@@ -47,6 +50,12 @@ class Engine:
                     base_url=self.url, version="auto", timeout=_PATIENCE_S, max_pool_size=32
                 )
             return self._client
+
+    def started_at(self) -> datetime | None:
+        """Since when the engine runs; None where that is unknown, or where containers outlive its restarts."""
+        if self.api.info().get("LiveRestoreEnabled"):
+            return None
+        return engine_started_at(self.url, now=clock.now())
 
     def close(self) -> None:
         with self._lock:

@@ -1,6 +1,7 @@
 """Why a container did not start or came to its end, in words for the person who waits for it."""
 
 import re
+from datetime import datetime
 from typing import Any
 
 from scheduling.nodes.driver import LaunchRefused, Observation, Phase
@@ -16,6 +17,11 @@ _DENIED = re.compile(
 _PATH = re.compile(r"(?<![\w/])(/(?!proc|sys|dev)[\w.+@-]+(?:/[\w.+@-]+)*)")
 #: how the container's init begins to say that it cannot start the main process
 FATAL = b"[FATAL tini"
+_NEVER = "0001-01-01T00:00:00Z"
+#: what the engine reports of a container that was gone when it looked for it again
+_LOST = 255
+#: SIGKILL and SIGTERM, which programs do not send themselves
+_FROM_OUTSIDE = (137, 143)
 _NO_PROGRAM = re.compile(r"^\[FATAL tini.*\] exec (?P<program>.+) failed: No such file or directory$", re.MULTILINE)
 
 
@@ -55,11 +61,31 @@ def start_refusal(words: str, *, image: str, command: str) -> LaunchRefused:
     return LaunchRefused("start-refused", f"The container could not be started: {words}.")
 
 
-def ending(allocation: str, state: dict[str, Any], *, image: str, memory_bytes: int, log: bytes) -> Observation:
-    """What to report of a container whose main process has ended. `state` is the engine's own account of it."""
+def ending(
+    allocation: str,
+    state: dict[str, Any],
+    *,
+    image: str,
+    memory_bytes: int,
+    log: bytes,
+    engine_started_at: datetime | None = None,
+) -> Observation:
+    """What to report of a container whose main process has ended. `state` is the engine's own account of it.
+
+    `engine_started_at`: since when the engine runs, if its restart ends containers and that is known.
+    """
     exit_code = int(state.get("ExitCode") or 0)
     tail = clean(log)
     code, message = _cause(state, exit_code, tail, image=image, memory_bytes=memory_bytes)
+    if code in ("killed", "exited") and _is_older(state, engine_started_at):
+        # Whatever the exit code: a program that heeds SIGTERM, as JupyterLab does, ends with 0 when the engine stops.
+        code, message = (
+            "engine-restarted",
+            (
+                "It ended before or while the Docker Engine was last started, most likely because the engine or the "
+                "machine was restarted; start it again."
+            ),
+        )
     return Observation(
         allocation=allocation, phase=Phase.EXITED, exit_code=exit_code, code=code, message=message, log_tail=tail
     )
@@ -77,11 +103,28 @@ def _cause(state: dict[str, Any], exit_code: int, tail: str, *, image: str, memo
         return "image-needs-root", _needs_root(image, tail)
     if exit_code == 127 and (missing := _NO_PROGRAM.search(tail)):
         return "command-missing", _no_program(image, missing["program"])
+    if exit_code == _LOST:
+        return "killed", (
+            "It ended with exit code 255, as when the Docker Engine or the machine was restarted; start it again."
+        )
+    if exit_code in _FROM_OUTSIDE:
+        return "killed", (
+            f"It was ended from outside (signal {exit_code - 128}), for instance because the Docker Engine or the "
+            "machine was restarted; start it again."
+        )
     if exit_code > 128:
         return "killed", f"Its main process was ended by signal {exit_code - 128}."
     if exit_code:
         return "exited", f"Its main process ended with exit code {exit_code}; the last lines of its log say why."
-    return "exited", "Its main process ended by itself."
+    return "exited", "Its main process ended without an error (exit code 0)."
+
+
+def _is_older(state: dict[str, Any], engine_started_at: datetime | None) -> bool:
+    """Whether the container was started by an engine process that is no more: then it ended with that at the latest."""
+    started = state.get("StartedAt") or _NEVER
+    if engine_started_at is None or started == _NEVER:
+        return False
+    return datetime.fromisoformat(started) < engine_started_at
 
 
 def _no_program(image: str, program: str) -> str:
