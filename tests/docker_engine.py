@@ -26,6 +26,7 @@ from deploy.image.build import build
 from scheduling.nodes.docker import DockerDriver
 from scheduling.nodes.driver import ContainerSpec, Mount, Observation, Phase
 from scheduling.nodes.gpus import SimulatedGpus
+from tests.docker_site import remove_site
 from tests.services import wait_for
 
 TINY = "tiny:latest"
@@ -213,9 +214,8 @@ class DockerNode:
         return [name for container in found for name in container["Names"]]
 
     def clear(self) -> None:
-        for seen in self.driver.observe():
-            self.driver.stop(seen.allocation, grace_s=0)
         self.driver.close()
+        remove_site(url=self.engine.url, data=self.data, site=self.site)
         self.client.close()
 
 

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tests.docker_site import remove_site
 from tests.services import free_port, wait_for
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -135,7 +136,10 @@ class Portal:
 
 @contextlib.contextmanager
 def running_portal(*, driver: str = "process", **environment: str) -> Iterator[Portal]:
-    """A ready portal; afterwards it is stopped as by Ctrl-C, must leave no process behind, and its data is removed."""
+    """A ready portal; afterwards it is stopped as by Ctrl-C, must leave no process behind, and its data is removed.
+
+    What a killed one leaves on the machine, its workspaces and the firewall around them, is taken away here.
+    """
     folder = Path(tempfile.mkdtemp(prefix="berth-portal-"))
     folder.chmod(0o711)  # workspaces of the process driver run under another account
     portal = Portal(data=folder / "data", log=folder / "log", environment={"BERTH_DRIVER": driver, **environment})
@@ -150,4 +154,7 @@ def running_portal(*, driver: str = "process", **environment: str) -> Iterator[P
             with contextlib.suppress(ProcessLookupError):
                 os.kill(number, signal.SIGKILL)
         time.sleep(0.1)
+        if driver == "docker" and (site := portal.data / "site_id").exists():
+            url = environment.get("BERTH_DOCKER_HOST")
+            remove_site(url=url, data=portal.data, site=site.read_text().strip())
         shutil.rmtree(folder, ignore_errors=True)
