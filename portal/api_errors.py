@@ -8,6 +8,7 @@ from rest_framework import exceptions
 from rest_framework.response import Response
 
 from portal.kernel.errors import BerthError
+from portal.outages import outage
 
 
 def problem(*, status: int, code: str, detail: str, **more: Any) -> Response:
@@ -31,6 +32,8 @@ def handle(error: Exception, context: dict[str, Any]) -> Response | None:
         if header := getattr(error, "auth_header", None):
             response["WWW-Authenticate"] = header
         return response
+    if sentence := outage(error):
+        return problem(status=503, code="unavailable", detail=sentence)
     return None
 
 
@@ -48,10 +51,10 @@ def _invalid(error: exceptions.ValidationError) -> Response:
 @csrf_exempt
 def no_such_call(request: HttpRequest) -> JsonResponse:
     """An address below /api/ that is none: programs get their problem+json, not a page."""
-    body = {
-        "type": "urn:berth:no-such-call",
-        "code": "no-such-call",
-        "status": 404,
-        "detail": f"The API has no {request.path[:200]}.",
-    }
-    return JsonResponse(body, status=404, content_type="application/problem+json")
+    return plain_problem(status=404, code="no-such-call", detail=f"The API has no {request.path[:200]}.")
+
+
+def plain_problem(*, status: int, code: str, detail: str, **more: Any) -> JsonResponse:
+    """The same document for what goes wrong before or outside of the API's own views."""
+    body = {"type": f"urn:berth:{code}", "code": code, "status": status, "detail": detail, **more}
+    return JsonResponse(body, status=status, content_type="application/problem+json")

@@ -135,6 +135,20 @@ def _reached_by_address_notice() -> str:
 
 
 # -- parts of a process -----------------------------------------------------------------------------------------------
+def find_servers() -> None:
+    """CannotStart unless the database and the broker that the settings name answer; the built-in ones always do."""
+    if not settings.BERTH_DATABASE_URL and not settings.BERTH_REDIS_URL:
+        return
+    from portal import servers  # the two clients cost 25 MB that a portal with the built-in ones does not need
+
+    for url, trouble in (
+        (settings.BERTH_DATABASE_URL, servers.database_trouble),
+        (settings.BERTH_REDIS_URL, servers.broker_trouble),
+    ):
+        if url and (sentence := trouble(url)):
+            raise CannotStart(sentence)
+
+
 def begin() -> None:
     """Once per start, when the database is migrated."""
     ship_catalogue()
@@ -224,5 +238,5 @@ def _driver_kind(base_url: str | None) -> str:
             f"and stop them, then change to {wanted}."
         )
     if wanted == "docker" and not before and (why := engine_answers(base_url)):
-        raise CannotStart(f"BERTH_DRIVER is docker, but {why} Start the engine, or set it to auto or process.")
+        raise CannotStart(f"BERTH_DRIVER is docker, which cannot be: {why} Or set BERTH_DRIVER to auto or process.")
     return wanted

@@ -1,8 +1,14 @@
 """Which parts this process needs to be of use, and which of them are not well: the answer behind /healthz."""
 
+import os
 from collections.abc import Callable
+from pathlib import Path
 
 from django.db import DatabaseError, connection
+
+from portal.outages import outage
+
+LITTLE_SPACE = 32 * 2**20  # bytes; with less left, SQLite and its journal soon cannot write
 
 #: answers "" when the part is well, else one sentence
 Check = Callable[[], str]
@@ -22,5 +28,21 @@ def troubles() -> dict[str, str]:
         with connection.cursor() as cursor:
             cursor.execute("SELECT 1")
     except DatabaseError as error:
-        found["database"] = f"The database does not answer: {error}"
+        found["database"] = outage(error) or f"The database does not answer: {error}"
     return found
+
+
+def space_in(folder: Path) -> Check:
+    """The check that the disk of `folder` has some room left."""
+
+    def check() -> str:
+        try:
+            disk = os.statvfs(folder)
+        except OSError as error:
+            return f"The data folder {folder} cannot be reached: {error.strerror}."
+        free = disk.f_bavail * disk.f_frsize
+        if free >= LITTLE_SPACE:
+            return ""
+        return f"The disk of {folder} has only {free // 2**20} MiB free; free at least {LITTLE_SPACE // 2**20} MiB."
+
+    return check

@@ -114,7 +114,7 @@ if BERTH_DATABASE_URL:
             "HOST": _pg.pop("host", ""),
             "PORT": str(_pg.pop("port", "")),
             "CONN_MAX_AGE": 0,
-            "OPTIONS": {**_pg, "pool": {"min_size": 1, "max_size": 16}},
+            "OPTIONS": {**_pg, "pool": {"min_size": 1, "max_size": 16, "timeout": 10}},
         }
     }
 else:

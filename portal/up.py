@@ -24,10 +24,11 @@ from celery.worker import state as worker_state
 from django.contrib.staticfiles.finders import get_finders
 from django.contrib.staticfiles.storage import staticfiles_storage
 from django.core.management import call_command
-from django.db import connection, connections
+from django.db import DatabaseError, connection, connections
 
 from portal import claims, compose, health
 from portal.kernel import clock, publish
+from portal.outages import outage
 from portal.told import Told
 from scheduling import selectors, services
 from scheduling.core.lifecycle import EndReason
@@ -60,11 +61,17 @@ def run(*, keep: bool) -> int:
             gateway_socket = ours.enter_context(
                 claims.claim_port(place.host, place.gateway_port, setting="BERTH_GATEWAY_PORT")
             )
-        except claims.NotOurs as refusal:
+            compose.find_servers()
+            _keep_memory_small()
+            _prepare(place)
+        except (claims.NotOurs, compose.CannotStart) as refusal:
             print(f"berth: {refusal}", file=sys.stderr)
             return 1
-        _keep_memory_small()
-        _prepare(place)
+        except (DatabaseError, OSError) as error:
+            if not (sentence := outage(error)):
+                raise
+            print(f"berth: Cannot start on {place.data} ({error}). {sentence}", file=sys.stderr)
+            return 1
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             try:
                 runner.run(_live(place, keep=keep, web_socket=web_socket, gateway_socket=gateway_socket))
@@ -189,6 +196,7 @@ async def _live(place: compose.Place, *, keep: bool, web_socket: socket.socket, 
     background = Background(compose.celery_app())
     health.expect("gateway", lambda: "" if gateway.started else "The gateway does not listen yet.")
     health.expect("worker", background.trouble)
+    health.expect("disk", health.space_in(place.data))
     health.expect("agent", lambda: _agent_trouble(agent.answered_at))
 
     serving = [
@@ -249,7 +257,9 @@ async def _end_workspaces(hurry: asyncio.Event, quiet: asyncio.Task[None]) -> No
         if no_more and not held:
             return
         if hurry.is_set() or clock.monotonic() - began > STOP_PATIENCE_S:
-            say(f"{held} workspaces have not ended yet; the next start takes care of them.")
+            say(
+                f"Not ended yet: {held} workspace{'' if held == 1 else 's'}. The next start takes care of what is left."
+            )
             return
         await asyncio.sleep(0.1)
 

@@ -12,5 +12,6 @@ urlpatterns = [
     re_path("^api/", no_such_call),
 ]
 
+handler400 = "portal.pages.errors.bad_request"
 handler404 = "portal.pages.errors.not_found"
 handler500 = "portal.pages.errors.broken"

@@ -114,6 +114,25 @@ def test_a_setting_that_makes_no_sense_is_refused_in_one_sentence(tmp_path: Path
     assert re.fullmatch(rf"berth: {setting} [^\n]*\.", start_refused(tmp_path, **{setting: value}))
 
 
+@pytest.mark.parametrize(
+    ("setting", "value", "sentence"),
+    [
+        ("BERTH_DATABASE_URL", "postgresql://me:secret@127.0.0.1:{port}/berth", "The database at 127.0.0.1 does not"),
+        ("BERTH_REDIS_URL", "redis://:secret@127.0.0.1:{port}/0", "The Redis at 127.0.0.1:{port}/0 does not"),
+    ],
+)
+def test_a_server_that_does_not_answer_is_named(tmp_path: Path, setting: str, value: str, sentence: str) -> None:
+    port = free_port()
+    said = start_refused(tmp_path, **{setting: value.format(port=port)})
+    assert re.fullmatch(rf"berth: {sentence.format(port=port)} answer: [^\n]*; start it or unset {setting}\.", said)
+    assert "secret" not in said
+
+
+def test_a_database_file_that_cannot_be_used_stops_the_start_in_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "berth.sqlite3").write_bytes(b"this is no database" * 300)
+    assert re.fullmatch(rf"berth: Cannot start on {tmp_path} \(.*\)\. [^\n]*\.", start_refused(tmp_path))
+
+
 def test_idle_it_stays_far_below_250_mb(up: Portal) -> None:
     """Resident memory of the one process, workspaces apart. The target of the issue, asserted as a bound."""
     assert up.process is not None
