@@ -4,16 +4,21 @@
 
 Standard library only: it runs before anything else exists. A stamp in the environment names the lock it was made from
 and is written last, so an environment whose making was interrupted has none and is made again from the start.
+A locked file beside the folder, FOLDER.lock, keeps a second run waiting until the first is done.
 """
 
+import contextlib
+import fcntl
 import hashlib
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 OLDEST = (3, 11)
+INTERRUPTED = 130  # 128 + SIGINT, as a shell has it
 
 
 def main(folder: Path, lock: Path) -> int:
@@ -24,27 +29,62 @@ def main(folder: Path, lock: Path) -> int:
             file=sys.stderr,
         )
         return 1
-    stamp = folder / f".made-from-{lock.name}"
-    wanted = _fingerprint(lock)
-    if stamp.exists() and stamp.read_text() == wanted and _python(folder).exists():
+    if _is_right(folder, lock):
         return 0
     os.umask(0o022)  # workspaces run under accounts of their own and must be able to read it
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    # Appended to, not removed afterwards: who waits for it must wait for the same file as who comes later.
+    with open(folder.with_name(folder.name + ".lock"), "a") as held:
+        try:
+            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print(f"Another run is making {folder}; waiting for it…", flush=True)
+            fcntl.flock(held, fcntl.LOCK_EX)
+        return 0 if _is_right(folder, lock) else _make(folder, lock, held=held.fileno())
+
+
+def _make(folder: Path, lock: Path, *, held: int) -> int:
     # Another stamp means a finished environment that only needs this lock as well (or a newer one of it).
     finished = any(folder.glob(".made-from-*")) and _works(folder)
-    stamp.unlink(missing_ok=True)
+    _stamp(folder, lock).unlink(missing_ok=True)
     print(f"{'Updating' if finished else 'Making'} {folder} from {lock} (about a minute)…", flush=True)
     if not finished:
         if not _can_make_environments():
             return 1
         shutil.rmtree(folder, ignore_errors=True)
-        subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
+        if code := _run([sys.executable, "-m", "venv", str(folder)], held=held):
+            print(f"{sys.executable} -m venv {folder} failed ({code}); its message is above.", file=sys.stderr)
+            return 1
     pip = [str(_python(folder)), "-m", "pip", "--disable-pip-version-check", "install", "--quiet", "--no-input"]
-    installed = subprocess.run([*pip, "--require-hashes", "--no-deps", "-r", str(lock)])
-    if installed.returncode:
+    if _run([*pip, "--require-hashes", "--no-deps", "-r", str(lock)], held=held):
         print(f"pip could not install {lock}; its message is above. The same command tries again.", file=sys.stderr)
         return 1
-    stamp.write_text(wanted)
+    _stamp(folder, lock).write_text(_fingerprint(lock))
     return 0
+
+
+def _run(command: list[str], *, held: int) -> int:
+    """Answers its exit code. In a session of its own: a Ctrl-C reaches us alone, and we end it without its traceback.
+
+    It holds the lock as well, so that it keeps others away even if we are killed and it is not.
+    """
+    child = subprocess.Popen(command, stdin=subprocess.DEVNULL, start_new_session=True, pass_fds=(held,))
+    try:
+        return child.wait()
+    except BaseException:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(child.pid, signal.SIGKILL)
+        child.wait()
+        raise
+
+
+def _is_right(folder: Path, lock: Path) -> bool:
+    stamp = _stamp(folder, lock)
+    return stamp.exists() and stamp.read_text() == _fingerprint(lock) and _python(folder).exists()
+
+
+def _stamp(folder: Path, lock: Path) -> Path:
+    return folder / f".made-from-{lock.name}"
 
 
 def _fingerprint(lock: Path) -> str:
@@ -95,8 +135,11 @@ if __name__ == "__main__":
     if len(sys.argv) != 3:
         sys.exit("usage: environment.py FOLDER LOCK")
     try:
+        for number in (signal.SIGTERM, signal.SIGHUP):  # as Ctrl-C: what was started must not outlive us
+            signal.signal(number, signal.default_int_handler)
         sys.exit(main(Path(sys.argv[1]), Path(sys.argv[2])))
     except KeyboardInterrupt:
-        sys.exit(f"Stopped; the next run makes {sys.argv[1]} anew.")
-    except subprocess.CalledProcessError as error:
-        sys.exit(f"{' '.join(error.cmd)} failed; its message is above.")
+        print(f"Stopped; the next run finishes {sys.argv[1]}.", file=sys.stderr)
+        sys.exit(INTERRUPTED)
+    except OSError as error:
+        sys.exit(f"Cannot make {sys.argv[1]}: {error}.")

@@ -1,5 +1,8 @@
 """`make up` makes its environments once, makes half-made ones anew, and is instant afterwards."""
 
+import contextlib
+import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -7,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.portal_process import ROOT
+from tests.services import wait_for
 
 
 @pytest.fixture
@@ -49,3 +53,43 @@ def test_one_whose_making_was_interrupted_is_made_anew(tmp_path: Path, lock: Pat
     (folder / "half-made").touch()
     assert make(folder, lock).startswith("Making")
     assert not (folder / "half-made").exists()
+
+
+def begin(folder: Path, lock: Path) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, ROOT / "deploy" / "environment.py", folder, lock],
+        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+    )  # fmt: skip
+
+
+def working_on(folder: Path) -> list[str]:
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if str(folder).encode() in (entry / "cmdline").read_bytes():
+                found.append(entry.name)
+    return found
+
+
+def test_two_at_once_make_one_environment(tmp_path: Path, lock: Path) -> None:
+    folder = tmp_path / "environment"
+    both = [begin(folder, lock) for _ in range(2)]
+    said = [process.communicate(timeout=120) for process in both]
+    assert [process.returncode for process in both] == [0, 0], said
+    assert sum("Making" in out for out, _ in said) == 1
+    assert subprocess.run([folder / "bin" / "python", "-c", "import pip"]).returncode == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_stopped_in_the_middle_it_says_so_without_a_traceback_and_leaves_no_process(
+    tmp_path: Path, lock: Path, number: signal.Signals
+) -> None:
+    folder = tmp_path / "environment"
+    process = begin(folder, lock)
+    wait_for(lambda: (folder / "pyvenv.cfg").exists(), seconds=30, what="venv to be at work")
+    os.killpg(process.pid, number)
+    out, err = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert err == f"Stopped; the next run finishes {folder}.\n", out
+    assert working_on(folder) == []
+    assert make(folder, lock).startswith("Making")

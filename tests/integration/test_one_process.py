@@ -183,6 +183,21 @@ def test_kill_9_in_the_middle_of_a_launch_leaves_nothing_that_the_next_start_doe
         api.wait(another, "ready")
 
 
+@pytest.mark.parametrize("library", ["/_socket.", "/_sqlite3.", "/uvloop/"])
+def test_ctrl_c_while_it_is_still_loading_ends_it_without_a_traceback(tmp_path: Path, library: str) -> None:
+    portal = Portal(data=tmp_path / "data", log=tmp_path / "log", environment={"BERTH_DRIVER": "process"})
+    with portal.log.open("wb") as log:
+        process = subprocess.Popen(
+            [sys.executable, "manage.py", "up"], cwd=ROOT, env=portal.variables(), stdin=subprocess.DEVNULL,
+            stdout=log, stderr=log, start_new_session=True,
+        )  # fmt: skip
+    loaded = Path(f"/proc/{process.pid}/maps")
+    wait_for(lambda: library in loaded.read_text() or process.poll() is not None, seconds=30, what=f"{library} to load")
+    process.send_signal(signal.SIGINT)
+    assert process.wait(timeout=30) == 130
+    assert portal.output() in ("", "Stopped before it was ready.\n")
+
+
 def test_sigterm_stops_it_as_ctrl_c_does(tmp_path: Path) -> None:
     with running_portal(driver="process") as portal:
         assert portal.process is not None

@@ -1,6 +1,7 @@
 """`manage.py up`: the whole portal in one foreground process."""
 
 import os
+import signal
 import sys
 from argparse import ArgumentParser
 from typing import Any
@@ -20,6 +21,7 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         try:
+            signal.signal(signal.SIGINT, signal.default_int_handler)  # instead of manage.py's
             code = up.run(keep=options["keep"])
         except KeyboardInterrupt:
             code = 130
