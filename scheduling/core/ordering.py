@@ -172,6 +172,7 @@ class Tournament:
     def __init__(self, queue: Queue, trees: dict[str, Tree], scales: dict[str, dict[int, int]], now: int) -> None:
         self.queue, self.trees, self.scales, self.now = queue, trees, scales, now
         self.half_life = queue.policy.half_life_s
+        self._pools = [(name, tree, scales[name]) for name, tree in trees.items()]
         self._past: dict[tuple[str, int, int], int] = {}
         self._root = Seat(0, 0, None)
         self._team_seats: dict[int, Seat] = {0: self._root}
@@ -333,25 +334,29 @@ class Tournament:
     def share(self, team: int, pool: str, extra: int) -> tuple[int, int]:
         """(weight is 0, share as if `extra` more units were held in `pool`): the largest over all pools."""
         largest, unweighted, past = 0, 0, self._past
-        for name, tree in self.trees.items():
-            account = tree.account(team)
-            over = account.above(extra if name == pool else 0) + past.get((name, team, 0), 0)
-            scale = self.scales[name].get(team)
-            if scale is None:
-                scale = self.scales[name].get(0, 1)
+        for name, tree, scales in self._pools:
+            account = tree.accounts.get(team) or tree.account(team)
+            over = account.used - account.guaranteed + (extra if name == pool else 0)
+            if over < 0:
+                over = 0
+            if past:
+                over += past.get((name, team, 0), 0)
+            if not over:
+                continue
+            scale = scales.get(team, scales.get(0, 1))
             if not scale:
-                unweighted |= over > 0
-                scale = 1
+                unweighted, scale = 1, 1
             if over * scale > largest:
                 largest = over * scale
         return unweighted, largest
 
     def _person_share(self, team: int, user: int, pool: str, units: int) -> int:
         largest = 0
-        for name, tree in self.trees.items():
-            account = tree.account(team)
-            over = account.users.get(user, 0) + (units if name == pool else 0) + self._past.get((name, team, user), 0)
-            largest = max(largest, over * self.scales[name].get(0, 1))
+        for name, tree, scales in self._pools:
+            over = tree.account(team).users.get(user, 0) + (units if name == pool else 0)
+            if self._past:
+                over += self._past.get((name, team, user), 0)
+            largest = max(largest, over * scales.get(0, 1))
         return largest
 
     def standing(self) -> list[tuple[Entry, Kind]]:

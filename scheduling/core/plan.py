@@ -50,6 +50,7 @@ class Planner(State):
 
     def plan(self, now: int) -> Plan:
         """Decide one cycle. The state stays as it was: what is decided comes back as events once it is done."""
+        self.take_stock()
         for job in [job for job, claim in self.claims.items() if claim.expires_at <= now or job not in self.queue.asks]:
             self.unclaimed(job, now=now)
         cycle = Cycle(self, now)

@@ -62,6 +62,7 @@ class State:
         for claim in sorted(cluster.claims, key=lambda claim: claim.job):
             self._hold_claim(claim)
         self.bookings = tuple(sorted(cluster.bookings, key=lambda booking: booking.id))
+        self.take_stock()
 
     def snapshot(self) -> Cluster:
         """The cluster as this state sees it, every row in the order of its id."""
