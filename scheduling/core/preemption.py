@@ -10,7 +10,6 @@ Whose work may fall for whom, and which victims are the better ones, is said in 
 
 from bisect import bisect_left, insort
 from collections.abc import Iterator
-from dataclasses import replace
 from itertools import combinations
 from typing import TYPE_CHECKING
 
@@ -27,6 +26,8 @@ if TYPE_CHECKING:
 
 #: on one node all sets of so many candidates are compared; beyond that only the cheapest so many are
 EXACT = 10
+#: less than any ask: what covers it covers all
+ANYTHING = (0, 0, 0, 0)
 #: the first three terms of a SetKey, or less
 Bound = tuple[bool, int, int]
 NOTHING: Bound = (False, -(1 << 30), 0)
@@ -59,8 +60,7 @@ class Eviction:
     def make_room(self, ask: Ask, kind: Kind, pool: str, units: int) -> Claim | None:
         """The claim of `ask` on a place that its victims leave, or None where nobody may or can be taken."""
         shape = ask.shape
-        memo = (pool, kind.team, kind.tier, units, replace(shape, cpu_millis=0, memory_mib=0))
-        failed = self._failed.setdefault(memo, Minima())
+        failed = self._failed.setdefault((pool, units, id(kind.family)), Minima())
         size = size_of(self.policy, kind.tier, left_s=ask.limit_s, attained=ask.attained)
         point = (shape.cpu_millis, shape.memory_mib, ask.limit_s, size)
         if failed.covers(point):
@@ -68,7 +68,7 @@ class Eviction:
         want = Want(ask.job, ask.team, shape, pool, self.now + ask.limit_s)
         taking = self.candidates.taking(want, kind, units, size)
         if not (taking.own or taking.others):
-            failed.add((0, 0, 0, 0))
+            failed.add(ANYTHING)
             return None
         for groups in self.state.search.options(shape, pool):
             found = self._best_domain(taking, groups)
@@ -76,6 +76,11 @@ class Eviction:
                 return self._claim(want, pool, *found)
         failed.add(point)
         return None
+
+    def nobody(self, kind: Kind) -> bool:
+        """Is it known that nobody may be taken for this kind, however little CPU and memory it asked for?"""
+        known = (self._failed.get((pool, units, id(kind.family))) for pool, units in kind.costs)
+        return all(failed is not None and failed.covers(ANYTHING) for failed in known)
 
     # ---------------------------------------------------------------------------------------- 2. per replica
     def _best_domain(self, taking: Taking, groups: Options) -> tuple[tuple[Part, ...], tuple[Victim, ...]] | None:
