@@ -52,9 +52,7 @@ class TimeMap:
             cards = 0
             for piece in part.pieces:
                 cards |= 1 << self.search.ledger.where[piece.gpu][1]
-            self.search.promises.add(
-                host.id, Promise(at, until, cards, part.cpu_millis, part.memory_mib, job=job)
-            )
+            self.search.promises.add(host.id, Promise(at, until, cards, part.cpu_millis, part.memory_mib, job=job))
 
     # ---------------------------------------------------------------------------------------- per node
     def _hosts(self, groups: Options) -> list[tuple[int, Host, int]]:
@@ -182,9 +180,7 @@ class TimeMap:
         while len(parts) < shape.replicas:
             missing = shape.replicas - len(parts)
             enough = [entry for entry in rest if entry[0] >= missing]
-            chosen = (
-                min(enough, key=lambda e: (e[0], e[1].id)) if enough else max(rest, key=lambda e: (e[0], -e[1].id))
-            )
+            chosen = min(enough, key=lambda e: (e[0], e[1].id)) if enough else max(rest, key=lambda e: (e[0], -e[1].id))
             rest.remove(chosen)
             parts += self._on_host(want, chosen, min(missing, chosen[0]), at, length)
         return tuple(parts)
@@ -214,8 +210,6 @@ class TimeMap:
     def _latest_first(self, host: Host, cards: int, count: int) -> int:
         """Of the cards that are free by then, those that become free last: the others can serve somebody until then."""
         ends = self.search.promises.ends
-        free_from = {
-            place: max((ends[job] for job, _ in host.cards[place]), default=self.now) for place in bits(cards)
-        }
+        free_from = {place: max((ends[job] for job, _ in host.cards[place]), default=self.now) for place in bits(cards)}
         chosen = sorted(free_from, key=lambda place: (-free_from[place], place))[:count]
         return sum(1 << place for place in chosen)

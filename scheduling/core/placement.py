@@ -161,9 +161,7 @@ class Search:
 
     def _on_fresh_card(self, want: Want, groups: Options) -> tuple[tuple[int, ...], Host, Piece] | None:
         for count in range(1, max((group.size for group, _ in groups), default=0) + 1):
-            ids = sorted(
-                (i, cards) for group, cards in groups if count <= group.size for i in group.buckets[count]
-            )
+            ids = sorted((i, cards) for group, cards in groups if count <= group.size for i in group.buckets[count])
             for host_id, suitable in ids:
                 host = self.ledger.hosts[host_id]
                 for place in bits(host.free & suitable):

@@ -325,9 +325,7 @@ class Cycle:
                 self.stops.append(Stop(victim, run.ask.version, EndReason.EVICT, claim.job))
         return self.causes.of(HoldCode.CLAIMED, stopping=len(claim.victims))
 
-    def _reserve(
-        self, ask: Ask, kind: Kind, full: list[tuple[str, int, HoldCode | None]], *, may_evict: bool
-    ) -> Cause:
+    def _reserve(self, ask: Ask, kind: Kind, full: list[tuple[str, int, HoldCode | None]], *, may_evict: bool) -> Cause:
         """Blocked by capacity: the first few of each top-level team get a time and a place that nobody may move."""
         pool, units, code = full[0]
         want = Want(ask.job, ask.team, ask.shape, pool, self.now + ask.limit_s)
