@@ -10,6 +10,7 @@ Whose work may fall for whom, and which victims are the better ones, is said in 
 
 from bisect import bisect_left, insort
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import combinations
 from typing import TYPE_CHECKING
 
@@ -54,6 +55,7 @@ class Eviction:
         self._handed: list[tuple[Held, int]] = []
         self._bounds: dict[tuple[object, ...], Bounds] = {}
         self._moved: list[int] = []
+        self._probed: set[int] = set()
         self._failed: dict[tuple[object, ...], Minima] = {}
 
     # ---------------------------------------------------------------------------------------- the question
@@ -74,8 +76,19 @@ class Eviction:
             found = self._best_domain(taking, groups)
             if found is not None:
                 return self._claim(want, pool, *found)
-        failed.add(point)
+        failed.add(ANYTHING if self._hopeless(want, kind, units) else point)
         return None
+
+    def _hopeless(self, want: Want, kind: Kind, units: int) -> bool:
+        """Would even a moment on the same cards, without CPU and memory, find no victims? Then the whole family need
+        not look any more. Asked once per family."""
+        if id(kind.family) in self._probed:
+            return False
+        self._probed.add(id(kind.family))
+        bare = replace(want, shape=replace(want.shape, cpu_millis=0, memory_mib=0), until=self.now + 1)
+        taking = self.candidates.taking(bare, kind, units, 0)
+        options = self.state.search.options(bare.shape, bare.pool)
+        return all(self._best_domain(taking, groups) is None for groups in options)
 
     def nobody(self, kind: Kind) -> bool:
         """Is it known that nobody may be taken for this kind, however little CPU and memory it asked for?"""
