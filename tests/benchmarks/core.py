@@ -40,7 +40,7 @@ def nodes(count: int, cpus: int = 64) -> tuple[Node, ...]:
 
 def whole_node(node: Node, job: int, limit_s: int, team: int = 1) -> Run:
     pieces = tuple(Piece(gpu.id, GPU_UNITS) for gpu in node.gpus)
-    wish = Ask(job, team, 1, Shape(gpus=GPUS, cpu_millis=node.cpu_millis), NOW - 100, limit_s)
+    wish = Ask(job, team, 1, Shape(gpus=GPUS, cpu_millis=node.cpu_millis), NOW - 100, limit_s, preemptible=False)
     return Run(wish, (Part(node.id, pieces, node.cpu_millis, 0),), held_at=NOW - 100, running_at=NOW - 100)
 
 
