@@ -20,12 +20,19 @@ class TimeMap:
     def __init__(self, search: Search, now: int) -> None:
         self.search, self.now = search, now
         self._steps: dict[tuple[Shape, int, int], dict[int, Steps]] = {}
+        self._by_first_card: dict[tuple[object, ...], list[tuple[int, int, int]]] = {}
         self._card_ends: dict[tuple[int, int], tuple[int, list[int]]] = {}
         self._known_changes: dict[tuple[Shape, int, int], int] = {}
 
     # ---------------------------------------------------------------------------------------- the question
     def earliest(self, want: Want, groups: Options) -> tuple[int, tuple[Part, ...]] | None:
         """The first time at which every replica has a place for the whole length of its limit, and which places."""
+        if want.shape.gpus and want.shape.replicas == 1:
+            return self._earliest_single(want, groups)
+        return self.earliest_anywhere(want, groups)
+
+    def earliest_anywhere(self, want: Want, groups: Options) -> tuple[int, tuple[Part, ...]] | None:
+        """The answer for any shape: every node's steps are looked at together."""
         length = want.until - self.now
         hosts = {host_id: (host, cards) for host_id, host, cards in self._hosts(groups)}
         steps = self._all_steps(want, hosts)
@@ -45,6 +52,42 @@ class TimeMap:
                 return at, self._parts_at(want, domain, at, length)
         return None
 
+    def _earliest_single(self, want: Want, groups: Options) -> tuple[int, tuple[Part, ...]] | None:
+        """One replica of whole cards: nodes in the order in which enough cards are free, which bounds when it can start
+        there, until the rest must be later. Ties go to the lower id."""
+        key = (want.shape.gpus, *((id(group), cards) for group, cards in groups))
+        queue = self._by_first_card.get(key)
+        if queue is None:
+            queue = self._by_first_card[key] = sorted(
+                (free_from[want.shape.gpus - 1], host_id, cards)
+                for host_id, host, cards in self._hosts(groups)
+                if len(free_from := self._free_from(host, cards)) >= want.shape.gpus
+            )
+        best: tuple[int, int, int] | None = None
+        for bound, host_id, cards in queue:
+            if best is not None and bound > best[0]:
+                break
+            at = self._first_on(want, self.search.ledger.hosts[host_id], cards, bound)
+            if at is not None and (best is None or (at, host_id) < best[:2]):
+                best = (at, host_id, cards)
+        if best is None:
+            return None
+        at, host_id, cards = best
+        entry = (1, self.search.ledger.hosts[host_id], cards)
+        return at, tuple(self._on_host(want, entry, 1, at, want.until - self.now))
+
+    def _first_on(self, want: Want, host: Host, cards: int, bound: int) -> int | None:
+        """When this node has room for the whole length of the limit, not before `bound`."""
+        promises, length = self.search.promises, want.until - self.now
+        times = {bound, *self._free_from(host, cards)}
+        times |= {promises.ends[job] for job, _ in host.parts if job in promises.ends}
+        times |= {promise.ends for promise in promises.hosts.get(host.id, ())}
+        for at in sorted(time for time in times if time >= bound):
+            taken = promises.window(host, want.team, at, at + length)
+            if self._count_at(want, host, cards, at, taken):
+                return at
+        return None
+
     def promise(self, job: int, at: int, until: int, parts: tuple[Part, ...]) -> None:
         """Keep these parts for the job: from now on nothing may reach into them."""
         for part in parts:
@@ -52,9 +95,7 @@ class TimeMap:
             cards = 0
             for piece in part.pieces:
                 cards |= 1 << self.search.ledger.where[piece.gpu][1]
-            self.search.promises.add(
-                host.id, Promise(at, until, cards, part.cpu_millis, part.memory_mib, job=job)
-            )
+            self.search.promises.add(host.id, Promise(at, until, cards, part.cpu_millis, part.memory_mib, job=job))
 
     # ---------------------------------------------------------------------------------------- per node
     def _hosts(self, groups: Options) -> list[tuple[int, Host, int]]:
@@ -182,9 +223,7 @@ class TimeMap:
         while len(parts) < shape.replicas:
             missing = shape.replicas - len(parts)
             enough = [entry for entry in rest if entry[0] >= missing]
-            chosen = (
-                min(enough, key=lambda e: (e[0], e[1].id)) if enough else max(rest, key=lambda e: (e[0], -e[1].id))
-            )
+            chosen = min(enough, key=lambda e: (e[0], e[1].id)) if enough else max(rest, key=lambda e: (e[0], -e[1].id))
             rest.remove(chosen)
             parts += self._on_host(want, chosen, min(missing, chosen[0]), at, length)
         return tuple(parts)
@@ -214,8 +253,6 @@ class TimeMap:
     def _latest_first(self, host: Host, cards: int, count: int) -> int:
         """Of the cards that are free by then, those that become free last: the others can serve somebody until then."""
         ends = self.search.promises.ends
-        free_from = {
-            place: max((ends[job] for job, _ in host.cards[place]), default=self.now) for place in bits(cards)
-        }
+        free_from = {place: max((ends[job] for job, _ in host.cards[place]), default=self.now) for place in bits(cards)}
         chosen = sorted(free_from, key=lambda place: (-free_from[place], place))[:count]
         return sum(1 << place for place in chosen)

@@ -291,6 +291,8 @@ class Cluster:
     past: tuple[Past, ...] = ()
     claims: tuple[Claim, ...] = ()
     bookings: tuple[Booking, ...] = ()
+    #: the asks seen so far and how often each came, for the fragmentation score; counted outside, from time to time
+    mix: tuple[tuple[Shape, int], ...] = ()
 
 
 class Outcome(StrEnum):

@@ -12,24 +12,24 @@ __all__ = ["Cause", "Claim", "Hold", "HoldCode", "Part", "Place", "Plan", "Recut
 class HoldCode(StrEnum):
     """Why a job waits: the dominant obstacle. The numbers that go with each code are named in `explain.SENTENCES`."""
 
-    NO_NODES = "no_nodes"              # no node accepts work now
-    NEVER_FITS = "never_fits"          # larger than any node; refused at submit, may come true when nodes leave
-    NOT_BEFORE = "not_before"          # it asked for a later start
-    TEAM_WINDOW = "team_window"        # its team may start work at other hours
+    NO_NODES = "no_nodes"  # no node accepts work now
+    NEVER_FITS = "never_fits"  # larger than any node; refused at submit, may come true when nodes leave
+    NOT_BEFORE = "not_before"  # it asked for a later start
+    TEAM_WINDOW = "team_window"  # its team may start work at other hours
     GUARANTEE_USED = "guarantee_used"  # may not be evicted, so it may not borrow, and the guarantee is used up
-    TEAM_LIMIT = "team_limit"          # a limit of its team, or of a team above it
-    USER_LIMIT = "user_limit"          # the most that one member may use
-    POOL_FULL = "pool_full"            # everything that the tree may give is in use
-    CLAIMED = "claimed"                # others are stopping for it
+    TEAM_LIMIT = "team_limit"  # a limit of its team, or of a team above it
+    USER_LIMIT = "user_limit"  # the most that one member may use
+    POOL_FULL = "pool_full"  # everything that the tree may give is in use
+    CLAIMED = "claimed"  # others are stopping for it
     GPUS_BUSY = "gpus_busy"
-    SLICES_BUSY = "slices_busy"        # no card has a share or instance of that size free
-    GANG_BUSY = "gang_busy"            # some replicas would fit, not all
+    SLICES_BUSY = "slices_busy"  # no card has a share or instance of that size free
+    GANG_BUSY = "gang_busy"  # some replicas would fit, not all
     CPU_BUSY = "cpu_busy"
     MEMORY_BUSY = "memory_busy"
-    TOPOLOGY = "topology"              # enough is free, but not close together
-    RESERVED = "reserved"              # it would fit, but would delay a job that is ahead of it
-    BEHIND = "behind"                  # it would fit, but an older job is first
-    PINNED = "pinned"                  # suspended: its own GPUs are in use
+    TOPOLOGY = "topology"  # enough is free, but not close together
+    RESERVED = "reserved"  # it would fit, but would delay a job that is ahead of it
+    BEHIND = "behind"  # it would fit, but an older job is first
+    PINNED = "pinned"  # suspended: its own GPUs are in use
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,7 +37,9 @@ def meets_deadline(cluster: Cluster, policy: Policy, now: int, ask: Ask) -> bool
     starts = estimate_starts(world, policy, now, horizon_s=max(1, ask.deadline - now))
     before = estimate_starts(cluster, policy, now)
     promised = {
-        other.job: other for other in cluster.asks if other.deadline and _in_time(other, before) and other.job != ask.job
+        other.job: other
+        for other in cluster.asks
+        if other.deadline and _in_time(other, before) and other.job != ask.job
     }
     later = estimate_starts(world, policy, now) if promised else {}
     return _in_time(ask, starts) and all(_in_time(other, later) for other in promised.values())

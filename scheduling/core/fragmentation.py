@@ -12,11 +12,12 @@ Kinds without GPUs lose all free cards wherever they go, the same on every node,
 """
 
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from scheduling.core.cluster import Shape
 
-WHOLE = 1000                  # thousandths of a card
+WHOLE = 1000  # thousandths of a card
 _FIRST_REFRESH = 2
 
 
@@ -53,6 +54,21 @@ class Mix:
         self._next = 1
         self._kinds: tuple[Kind, ...] = ()
         self._by_model: dict[str, tuple[Kind, ...]] = {}
+        self._useful: dict[Room, int] = {}
+        self.weight = 0
+
+    @classmethod
+    def of(cls, counted: Iterable[tuple[Shape, int]]) -> "Mix":
+        """A mix that somebody else has counted."""
+        mix = cls()
+        mix._seen.update(dict(counted))
+        mix._total = mix._seen.total()
+        mix._renew()
+        return mix
+
+    def counted(self) -> tuple[tuple[Shape, int], ...]:
+        """The shapes and how often they came, as `of` takes them; in the order in which they first came."""
+        return tuple(self._seen.items())
 
     def saw(self, shape: Shape) -> None:
         """Count one ask; replicas count as so many, because each is placed by itself."""
@@ -72,13 +88,18 @@ class Mix:
             self._by_model[model] = found
         return found
 
-    @property
-    def weight(self) -> int:
-        return sum(kind.seen for kind in self._kinds)
+    def useful(self, room: Room) -> int:
+        """`useful` for this mix, remembered: while a cluster fills, most of its nodes are alike."""
+        known = self._useful.get(room)
+        if known is None:
+            known = self._useful[room] = useful(room, self.kinds(room.model))
+        return known
 
     def _renew(self) -> None:
         self.version += 1
         self._by_model.clear()
+        self._useful.clear()
+        self.weight = self._seen.total()
         self._kinds = tuple(
             Kind(seen, shape.gpus, shape.thousandths, shape.cpu_millis, shape.memory_mib, shape.models)
             for shape, seen in self._seen.items()
@@ -126,12 +147,11 @@ def growth(room: Room, shape: Shape, mix: Mix) -> tuple[int, tuple[int, ...]] | 
     does so least; None if it does not fit. Negative where it uses what was of no use to others."""
     if shape.cpu_millis > room.cpu_millis or shape.memory_mib > room.memory_mib:
         return None
-    kinds = mix.kinds(room.model)
     taken = shape.thousandths or shape.gpus * WHOLE
-    before = useful(room, kinds) - mix.weight * taken     # what is taken is no longer free, hence not lost
+    before = mix.useful(room) - mix.weight * taken  # what is taken is no longer free, hence not lost
     best: tuple[int, tuple[int, ...]] | None = None
     for chosen in _choices(room.cards, shape):
-        grown = before - useful(_without(room, shape, chosen), kinds)
+        grown = before - mix.useful(_without(room, shape, chosen))
         if best is None or grown < best[0]:
             best = (grown, chosen)
     return best
@@ -150,4 +170,6 @@ def _without(room: Room, shape: Shape, chosen: tuple[int, ...]) -> Room:
     cards = list(room.cards)
     for index in chosen:
         cards[index] -= shape.thousandths or WHOLE
-    return Room(room.model, tuple(cards), room.cpu_millis - shape.cpu_millis, room.memory_mib - shape.memory_mib)
+    return Room(
+        room.model, tuple(sorted(cards)), room.cpu_millis - shape.cpu_millis, room.memory_mib - shape.memory_mib
+    )

@@ -51,15 +51,15 @@ class JobEvent(StrEnum):
 class EndReason(StrEnum):
     """Why a job stopped or ended. The final state follows from it."""
 
-    SUCCEEDED = "succeeded"              # its process ended with 0
-    EXITED = "exited"                    # its process ended by itself, with another code
-    CANCEL = "cancel"                    # somebody asked for it
+    SUCCEEDED = "succeeded"  # its process ended with 0
+    EXITED = "exited"  # its process ended by itself, with another code
+    CANCEL = "cancel"  # somebody asked for it
     NEVER_FITS = "never_fits"
     DEPENDENCY = "dependency"
     LAUNCH_REFUSED = "launch_refused"
     PLACE_TIMEOUT = "place_timeout"
     START_TIMEOUT = "start_timeout"
-    TIMED_OUT = "timed_out"              # it reached its time limit
+    TIMED_OUT = "timed_out"  # it reached its time limit
     EVICT = "evict"
     IDLE = "idle"
     NODE_LOST = "node_lost"
@@ -67,7 +67,7 @@ class EndReason(StrEnum):
     HOST_MEMORY = "host_memory"
     PARKED_TOO_LONG = "parked_too_long"
     RESUME_FAILED = "resume_failed"
-    PORTAL_STOPPED = "portal_stopped"    # the one-process portal was stopped and its workspaces with it
+    PORTAL_STOPPED = "portal_stopped"  # the one-process portal was stopped and its workspaces with it
 
 
 S, E, R = JobState, JobEvent, EndReason
@@ -129,9 +129,7 @@ def final_state(reason: EndReason, *, requeue: bool = False) -> JobState:
     return _FINAL_BY_REASON.get(reason, S.FAILED)
 
 
-def next_state(
-    state: JobState, event: JobEvent, *, reason: EndReason | None = None, requeue: bool = False
-) -> JobState:
+def next_state(state: JobState, event: JobEvent, *, reason: EndReason | None = None, requeue: bool = False) -> JobState:
     """The state after `event`. Raises IllegalMove for a move, or a reason, that the table does not have."""
     if (state, event) not in TABLE:
         raise IllegalMove(f"{state} has no {event}")

@@ -10,6 +10,7 @@ again when it comes to the top. Only an eviction makes keys better; then that te
 """
 
 from bisect import bisect_left, insort
+from dataclasses import replace
 from heapq import heapify, heappop, heappush, heapreplace
 
 from scheduling.core.cluster import Ask, Shape
@@ -24,6 +25,20 @@ NEVER = 1 << 62
 Entry = tuple[int, int, int, int, int, int, int, int]
 
 
+class Family:
+    """Kinds that differ in CPU and memory only. What fails for want of cards or rights fails for all of them."""
+
+    __slots__ = ("cause", "dead_from", "form")
+
+    def __init__(self, form: int) -> None:
+        self.form = form
+        self.revive()
+
+    def revive(self) -> None:
+        self.dead_from = NEVER
+        self.cause: Cause | None = None
+
+
 class Kind:
     """Jobs that are one to every decision: same team, shape, tier and right to be evicted. A suspended job is its own.
 
@@ -32,9 +47,10 @@ class Kind:
     search for victims has failed yet.
     """
 
-    __slots__ = ("cause", "costs", "dead_from", "evicts", "jobs", "preemptible", "shape", "team", "tier")
+    __slots__ = ("cause", "costs", "dead_from", "evicts", "family", "jobs", "preemptible", "shape", "team", "tier")
 
-    def __init__(self, ask: Ask, tier: int) -> None:
+    def __init__(self, ask: Ask, tier: int, family: Family) -> None:
+        self.family = family
         self.team, self.shape, self.tier, self.preemptible = ask.team, ask.shape, tier, ask.preemptible
         self.costs: tuple[tuple[str, int], ...] = ()
         self.jobs = 0
@@ -60,6 +76,8 @@ class Queue:
         self.tiers = {tier.name: rank for rank, tier in enumerate(policy.tiers)}
         self.asks: dict[int, Ask] = {}
         self.kinds: dict[KindKey, Kind] = {}
+        self.families: dict[tuple[int, int, bool, int, int], Family] = {}
+        self.forms: dict[Shape, int] = {}
         self.teams: dict[int, dict[int, dict[Kind, Line]]] = {}
         self.entries: dict[int, tuple[Kind, Entry]] = {}
         self.pinned: set[int] = set()
@@ -75,7 +93,7 @@ class Queue:
         key = (ask.team, ask.shape, tier, ask.preemptible, ask.job if ask.pinned else 0)
         kind = self.kinds.get(key)
         if kind is None:
-            kind = self.kinds[key] = Kind(ask, tier)
+            kind = self.kinds[key] = Kind(ask, tier, self._family(ask, tier))
         kind.jobs += 1
         if ask.pinned:
             self.pinned.add(ask.job)
@@ -89,6 +107,12 @@ class Queue:
             insort(line, entry)
         else:
             line.append(entry)
+
+    def _family(self, ask: Ask, tier: int) -> Family:
+        bare = replace(ask.shape, cpu_millis=0, memory_mib=0)
+        form = self.forms.setdefault(bare, len(self.forms))
+        key = (ask.team, tier, ask.preemptible, ask.job if ask.pinned else 0, form)
+        return self.families.setdefault(key, Family(form))
 
     def remove(self, job: int) -> None:
         ask = self.asks.pop(job, None)
@@ -115,6 +139,7 @@ class Queue:
         for key, kind in list(self.kinds.items()):
             if kind.jobs:
                 kind.revive()
+                kind.family.revive()
             else:
                 del self.kinds[key]
         while self._latest and self._latest[0][0] < now:
@@ -172,6 +197,7 @@ class Tournament:
     def __init__(self, queue: Queue, trees: dict[str, Tree], scales: dict[str, dict[int, int]], now: int) -> None:
         self.queue, self.trees, self.scales, self.now = queue, trees, scales, now
         self.half_life = queue.policy.half_life_s
+        self._pools = [(name, tree, scales[name]) for name, tree in trees.items()]
         self._past: dict[tuple[str, int, int], int] = {}
         self._root = Seat(0, 0, None)
         self._team_seats: dict[int, Seat] = {0: self._root}
@@ -280,7 +306,7 @@ class Tournament:
         while lines:
             key, serial, cursor = lines[0]
             kind, line, index = cursor.kind, cursor.line, cursor.index
-            dead_from = min(kind.dead_from, cursor.dead_from)
+            dead_from = min(kind.dead_from, cursor.dead_from, kind.family.dead_from)
             if not dead_from:
                 index = len(line)
             while index < len(line) and line[index][7] >= dead_from:
@@ -330,28 +356,32 @@ class Tournament:
                     return pool, units
         return costs[0] if costs else ("", 0)
 
-    def share(self, team: int, pool: str, extra: int) -> tuple[int, int]:
+    def share(self, team: int, pool: str, extra: int, *, history: bool = True) -> tuple[int, int]:
         """(weight is 0, share as if `extra` more units were held in `pool`): the largest over all pools."""
-        largest, unweighted, past = 0, 0, self._past
-        for name, tree in self.trees.items():
-            account = tree.account(team)
-            over = account.above(extra if name == pool else 0) + past.get((name, team, 0), 0)
-            scale = self.scales[name].get(team)
-            if scale is None:
-                scale = self.scales[name].get(0, 1)
+        largest, unweighted, past = 0, 0, self._past if history else None
+        for name, tree, scales in self._pools:
+            account = tree.accounts.get(team) or tree.account(team)
+            over = account.used - account.guaranteed + (extra if name == pool else 0)
+            if over < 0:
+                over = 0
+            if past:
+                over += past.get((name, team, 0), 0)
+            if not over:
+                continue
+            scale = scales.get(team, scales.get(0, 1))
             if not scale:
-                unweighted |= over > 0
-                scale = 1
+                unweighted, scale = 1, 1
             if over * scale > largest:
                 largest = over * scale
         return unweighted, largest
 
     def _person_share(self, team: int, user: int, pool: str, units: int) -> int:
         largest = 0
-        for name, tree in self.trees.items():
-            account = tree.account(team)
-            over = account.users.get(user, 0) + (units if name == pool else 0) + self._past.get((name, team, user), 0)
-            largest = max(largest, over * self.scales[name].get(0, 1))
+        for name, tree, scales in self._pools:
+            over = tree.account(team).users.get(user, 0) + (units if name == pool else 0)
+            if self._past:
+                over += self._past.get((name, team, user), 0)
+            largest = max(largest, over * scales.get(0, 1))
         return largest
 
     def standing(self) -> list[tuple[Entry, Kind]]:
@@ -390,7 +420,7 @@ class Tournament:
         """The decayed means as they stand now; the decisions of this plan do not move them."""
         for pool, tree in self.trees.items():
             for team, account in tree.accounts.items():
-                if account.above_at:
+                if account.above_at and self.half_life:
                     age = self.now - account.above_at
                     self._past[pool, team, 0] = aged(account.mean, account.above(), age, self.half_life)
 
@@ -398,6 +428,6 @@ class Tournament:
         for pool, tree in self.trees.items():
             account = tree.account(team)
             known = account.user_means.get(user)
-            if known is not None:
+            if known is not None and self.half_life:
                 held = account.users.get(user, 0)
                 self._past[pool, team, user] = aged(known[0], held, self.now - known[1], self.half_life)

@@ -15,6 +15,7 @@ from scheduling.core.cluster import Gpu, Instance, Need, Part, Piece, Shape
 from scheduling.core.ledger import Card, Group, Host, Ledger
 from scheduling.core.policy import Policy
 from scheduling.core.promises import Promises
+from scheduling.core.scores import Scores, free_of
 from scheduling.core.units import GPU_UNITS, fraction
 
 NODE = "node"
@@ -39,6 +40,7 @@ class Search:
 
     def __init__(self, ledger: Ledger, promises: Promises, policy: Policy, team_of: dict[int, int]) -> None:
         self.ledger, self.promises, self.policy, self.team_of = ledger, promises, policy, team_of
+        self.scores: Scores | None = None
         self._options: dict[tuple[Shape, str], list[Options]] = {}
 
     def forget_options(self) -> None:
@@ -74,11 +76,32 @@ class Search:
         return None
 
     def _one(self, want: Want, groups: Options) -> Part | None:
+        if self.scores is not None and (want.shape.gpus or want.shape.thousandths):
+            return self._least_fragmenting(self.scores, want, groups)
         if want.shape.gpus:
             return self._whole(want, groups)
         if want.shape.wants_gpu:
             return self._slice(want, groups)
         return self._cpu_only(want, groups)
+
+    def _least_fragmenting(self, scores: Scores, want: Want, groups: Options) -> Part | None:
+        """The first node, by how little of use to others it costs, on which nothing else stands against it."""
+        suitable = {i: cards for group, cards in groups for bucket in group.buckets for i in bucket}
+        hosts = self.ledger.hosts
+        for _, _, host_id, left in scores.ranked(want.shape, (hosts[i] for i in suitable)):
+            host = hosts[host_id]
+            if want.shape.gpus:
+                cards = self.cards_for(host, want, suitable[host_id])
+                if cards:
+                    return part_of(host, want.shape, cards)
+                continue
+            # The card that the score means first; another where that one is somebody else's.
+            free = free_of(host)
+            for place in sorted(bits(suitable[host_id]), key=lambda place: (free[place] != left, free[place], place)):
+                piece = self.on_card(want, host, place, host.cards[place])
+                if piece is not None and self._lasts(host, want, place):
+                    return Part(host_id, (piece,), want.shape.cpu_millis, want.shape.memory_mib)
+        return None
 
     # ---------------------------------------------------------------------------------------- whole cards
     def _whole(self, want: Want, groups: Options) -> Part | None:
@@ -138,9 +161,7 @@ class Search:
 
     def _on_fresh_card(self, want: Want, groups: Options) -> tuple[tuple[int, ...], Host, Piece] | None:
         for count in range(1, max((group.size for group, _ in groups), default=0) + 1):
-            ids = sorted(
-                (i, cards) for group, cards in groups if count <= group.size for i in group.buckets[count]
-            )
+            ids = sorted((i, cards) for group, cards in groups if count <= group.size for i in group.buckets[count])
             for host_id, suitable in ids:
                 host = self.ledger.hosts[host_id]
                 for place in bits(host.free & suitable):

@@ -50,8 +50,10 @@ class Planner(State):
 
     def plan(self, now: int) -> Plan:
         """Decide one cycle. The state stays as it was: what is decided comes back as events once it is done."""
-        for job in [job for job, claim in self.claims.items() if claim.expires_at <= now or job not in self.queue.asks]:
-            self.unclaimed(job, now=now)
+        self.take_stock()
+        for claim in list(self.claims.values()):
+            if claim.job not in self.queue.asks or self._lost(claim, now):
+                self.unclaimed(claim.job, now=now)
         cycle = Cycle(self, now)
         decided = cycle.decide()
         if not self.explain:
@@ -66,6 +68,15 @@ class Planner(State):
             holds.append(hold)
         self._last_holds = fresh
         return replace(decided, holds=tuple(holds))
+
+    def _lost(self, claim: Claim, now: int) -> bool:
+        """Its time is over and its victims are still there. (Where they are gone, a late cycle fulfils it all the same:
+        otherwise they would have fallen for nothing.)"""
+        return claim.expires_at <= now and any(victim in self.runs for victim in claim.victims)
+
+
+#: obstacles that have nothing to do with CPU and memory: they hold for every job of the same family
+BINDS_ALL = frozenset({HoldCode.GPUS_BUSY, HoldCode.NO_NODES})
 
 
 class Cycle:
@@ -215,7 +226,7 @@ class Cycle:
         for pool, units in self._in_order(kind):
             code = missing_right(self.state.trees[pool], ask, units)
             if code is None:
-                if self._fits(ask, pool, units):
+                if self._fits(ask, kind, pool, units):
                     return None
                 full.append((pool, units, None))
             elif code is HoldCode.POOL_FULL:
@@ -242,6 +253,8 @@ class Cycle:
         behind it on its own line only; after a job that was not free to evict, it does not hold at all."""
         if not kind.evicts:
             kind.dead_from, kind.cause = min(kind.dead_from, limit_s), cause
+            if cause.code in BINDS_ALL and self.eviction.nobody(kind):
+                kind.family.dead_from, kind.family.cause = min(kind.family.dead_from, limit_s), cause
         elif may_evict:
             kind.cause = cause
             self.tournament.bury(limit_s)
@@ -254,9 +267,9 @@ class Cycle:
         trees = self.state.trees
         return sorted(costs, key=lambda cost: not trees[cost[0]].account(kind.team).guarantees(cost[1]))
 
-    def _fits(self, ask: Ask, pool: str, units: int) -> bool:
+    def _fits(self, ask: Ask, kind: Kind, pool: str, units: int) -> bool:
         """Rung 1 and 2: free as it is, or after free parts of a card are cut anew."""
-        failed = self._no_fit.setdefault(self._alike(ask, pool), Minima())
+        failed = self._no_fit.setdefault(self._alike(ask, kind, pool), Minima())
         size = (ask.shape.cpu_millis, ask.shape.memory_mib, ask.limit_s)
         if failed.covers(size):
             return False
@@ -268,10 +281,9 @@ class Cycle:
         self._place(ask, pool, units, parts)
         return True
 
-    def _alike(self, ask: Ask, pool: str) -> tuple[object, ...]:
+    def _alike(self, ask: Ask, kind: Kind, pool: str) -> tuple[object, ...]:
         """Asks that differ in CPU, memory and limit only. Shares and booked nodes look at the team as well."""
-        team = ask.team if ask.shape.thousandths or self.state.bookings else 0
-        return (pool, team, replace(ask.shape, cpu_millis=0, memory_mib=0))
+        return (pool, ask.team if ask.shape.thousandths or self.state.bookings else 0, kind.family.form)
 
     def _place(self, ask: Ask, pool: str, units: int, parts: tuple[Part, ...]) -> None:
         """The ledger has the parts already: charge them and write the decision down."""
@@ -313,9 +325,7 @@ class Cycle:
                 self.stops.append(Stop(victim, run.ask.version, EndReason.EVICT, claim.job))
         return self.causes.of(HoldCode.CLAIMED, stopping=len(claim.victims))
 
-    def _reserve(
-        self, ask: Ask, kind: Kind, full: list[tuple[str, int, HoldCode | None]], *, may_evict: bool
-    ) -> Cause:
+    def _reserve(self, ask: Ask, kind: Kind, full: list[tuple[str, int, HoldCode | None]], *, may_evict: bool) -> Cause:
         """Blocked by capacity: the first few of each top-level team get a time and a place that nobody may move."""
         pool, units, code = full[0]
         want = Want(ask.job, ask.team, ask.shape, pool, self.now + ask.limit_s)
@@ -329,18 +339,18 @@ class Cycle:
                     self._reserved[pool, top] = depth + 1
                     self.time_map.promise(ask.job, at, at + ask.limit_s, parts)
                     self.reserves.append(Reserve(ask.job, at, parts, pool))
-                    return self._blocked(ask, want)
-        cause = self._blocked(ask, want)
+                    return self._blocked(ask, kind, want)
+        cause = self._blocked(ask, kind, want)
         if code is not None and cause.code is HoldCode.RESERVED:
             cause = rights_cause(self.causes, self.state, ask, pool, units, code)
         self._bury(kind, ask.limit_s if cause.code is HoldCode.RESERVED else 0, cause, may_evict=may_evict)
         return cause
 
-    def _blocked(self, ask: Ask, want: Want) -> Cause:
+    def _blocked(self, ask: Ask, kind: Kind, want: Want) -> Cause:
         """Would it fit if it were over in a moment? Then it is a reservation that it must not touch."""
         if not self.state.explain and not self.state.promises.hosts:
             return self.causes.of(HoldCode.GPUS_BUSY)
-        alike = self._alike(ask, want.pool)
+        alike = self._alike(ask, kind, want.pool)
         known = self._why.get(alike) or self._why.get((*alike, ask.shape))
         if known is None:
             mark = self.state.ledger.checkpoint()
@@ -351,7 +361,7 @@ class Cycle:
             if not self.state.explain:
                 return self.causes.of(HoldCode.GPUS_BUSY)
             known = capacity_cause(self.causes, self.state, want)
-            binds_all = known.code in (HoldCode.GPUS_BUSY, HoldCode.NO_NODES)
+            binds_all = known.code in BINDS_ALL
             self._why[alike if binds_all else (*alike, ask.shape)] = known
         return known
 
@@ -364,7 +374,7 @@ class Cycle:
         for entry, kind in self.standing:
             job = entry[6]
             if job not in placed:
-                cause = cause_of.get(job) or kind.cause
+                cause = cause_of.get(job) or kind.cause or kind.family.cause
                 assert cause is not None, f"job {job} was never looked at"
                 waiting.append((job, asks[job].version, cause))
         return waiting

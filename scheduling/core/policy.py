@@ -8,8 +8,8 @@ class SizeRule(StrEnum):
     """How a tier orders jobs that are equal in everything before: by size, or only by age."""
 
     NONE = "none"
-    SHORTEST = "shortest"       # shortest time limit first
-    ATTAINED = "attained"       # least service so far first, in geometric levels: for run times that nobody knows
+    SHORTEST = "shortest"  # shortest time limit first
+    ATTAINED = "attained"  # least service so far first, in geometric levels: for run times that nobody knows
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 #: on one node all sets of so many candidates are compared; beyond that only the cheapest so many are
 EXACT = 10
+#: less than any ask: what covers it covers all
+ANYTHING = (0, 0, 0, 0)
 #: the first three terms of a SetKey, or less
 Bound = tuple[bool, int, int]
 NOTHING: Bound = (False, -(1 << 30), 0)
@@ -53,14 +55,14 @@ class Eviction:
         self._handed: list[tuple[Held, int]] = []
         self._bounds: dict[tuple[object, ...], Bounds] = {}
         self._moved: list[int] = []
+        self._probed: set[int] = set()
         self._failed: dict[tuple[object, ...], Minima] = {}
 
     # ---------------------------------------------------------------------------------------- the question
     def make_room(self, ask: Ask, kind: Kind, pool: str, units: int) -> Claim | None:
         """The claim of `ask` on a place that its victims leave, or None where nobody may or can be taken."""
         shape = ask.shape
-        memo = (pool, kind.team, kind.tier, units, replace(shape, cpu_millis=0, memory_mib=0))
-        failed = self._failed.setdefault(memo, Minima())
+        failed = self._failed.setdefault((pool, units, id(kind.family)), Minima())
         size = size_of(self.policy, kind.tier, left_s=ask.limit_s, attained=ask.attained)
         point = (shape.cpu_millis, shape.memory_mib, ask.limit_s, size)
         if failed.covers(point):
@@ -68,14 +70,30 @@ class Eviction:
         want = Want(ask.job, ask.team, shape, pool, self.now + ask.limit_s)
         taking = self.candidates.taking(want, kind, units, size)
         if not (taking.own or taking.others):
-            failed.add((0, 0, 0, 0))
+            failed.add(ANYTHING)
             return None
         for groups in self.state.search.options(shape, pool):
             found = self._best_domain(taking, groups)
             if found is not None:
                 return self._claim(want, pool, *found)
-        failed.add(point)
+        failed.add(ANYTHING if self._hopeless(want, kind, units) else point)
         return None
+
+    def _hopeless(self, want: Want, kind: Kind, units: int) -> bool:
+        """Would even a moment on the same cards, without CPU and memory, find no victims? Then the whole family need
+        not look any more. Asked once per family."""
+        if id(kind.family) in self._probed:
+            return False
+        self._probed.add(id(kind.family))
+        bare = replace(want, shape=replace(want.shape, cpu_millis=0, memory_mib=0), until=self.now + 1)
+        taking = self.candidates.taking(bare, kind, units, 0)
+        options = self.state.search.options(bare.shape, bare.pool)
+        return all(self._best_domain(taking, groups) is None for groups in options)
+
+    def nobody(self, kind: Kind) -> bool:
+        """Is it known that nobody may be taken for this kind, however little CPU and memory it asked for?"""
+        known = (self._failed.get((pool, units, id(kind.family))) for pool, units in kind.costs)
+        return all(failed is not None and failed.covers(ANYTHING) for failed in known)
 
     # ---------------------------------------------------------------------------------------- 2. per replica
     def _best_domain(self, taking: Taking, groups: Options) -> tuple[tuple[Part, ...], tuple[Victim, ...]] | None:

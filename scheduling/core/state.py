@@ -16,6 +16,7 @@ from scheduling.core.placement import Search
 from scheduling.core.policy import Policy
 from scheduling.core.promises import Promises
 from scheduling.core.quota import Account, Tree, children_first
+from scheduling.core.scores import Scores
 from scheduling.core.units import GPU_UNITS, charge, fraction
 
 
@@ -51,6 +52,7 @@ class State:
         self.held: dict[int, Held] = {}
         self.claims: dict[int, Claim] = {}
         self.bookings: tuple[Booking, ...] = ()
+        self.mixed(cluster.mix)
         self.nodes_moved = self.instances_moved = True
         for node in sorted(cluster.nodes, key=lambda node: node.id):
             self._add_node(node)
@@ -62,6 +64,7 @@ class State:
         for claim in sorted(cluster.claims, key=lambda claim: claim.job):
             self._hold_claim(claim)
         self.bookings = tuple(sorted(cluster.bookings, key=lambda booking: booking.id))
+        self.take_stock()
 
     def snapshot(self) -> Cluster:
         """The cluster as this state sees it, every row in the order of its id."""
@@ -74,6 +77,7 @@ class State:
             past=tuple(past for _, tree in sorted(self.trees.items()) for past in tree.memories()),
             claims=tuple(claim for _, claim in sorted(self.claims.items())),
             bookings=self.bookings,
+            mix=self.mix,
         )
 
     # ---------------------------------------------------------------------------------------- the queue
@@ -169,6 +173,11 @@ class State:
     def booked(self, bookings: Iterable[Booking]) -> None:
         """All calendar reservations, anew."""
         self.bookings = tuple(sorted(bookings, key=lambda booking: booking.id))
+
+    def mixed(self, mix: tuple[tuple[Shape, int], ...]) -> None:
+        """What kinds of work come, counted anew. It matters only where shares of cards are asked for."""
+        self.mix = mix
+        self.search.scores = Scores(mix) if any(shape.thousandths for shape, _ in mix) else None
 
     # ---------------------------------------------------------------------------------------- sums
     def account(self, pool: str, team: int) -> Account:

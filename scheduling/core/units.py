@@ -4,8 +4,8 @@
 """
 
 GPU_UNITS = 42_000
-_PER_COMPUTE_SLICE = 3_000     # half of a card spread over 7 compute slices
-_PER_MEMORY_SLOT = 2_625       # the other half over 8 memory slots
+_PER_COMPUTE_SLICE = 3_000  # half of a card spread over 7 compute slices
+_PER_MEMORY_SLOT = 2_625  # the other half over 8 memory slots
 
 
 def whole(gpus: int) -> int:
@@ -27,9 +27,7 @@ def mig(*, compute_slices: int, memory_slots: int) -> int:
     return compute_slices * _PER_COMPUTE_SLICE + memory_slots * _PER_MEMORY_SLOT
 
 
-def charge(
-    *, gpu_units: int, cpu_millis: int, memory_mib: int, reference: tuple[int, int, int], gpu_pool: bool
-) -> int:
+def charge(*, gpu_units: int, cpu_millis: int, memory_mib: int, reference: tuple[int, int, int], gpu_pool: bool) -> int:
     """What one replica costs its team: the largest of its GPU units and what its CPU and memory would be in GPUs.
 
     `reference`: GPUs, CPU and memory of the pool's reference node; (0, 0, 0): only the GPUs count. In a pool without

@@ -244,8 +244,13 @@ class Candidates:
             return True
         if not self.policy.balance:
             return False
-        tournament = self.cycle.tournament
-        return tournament.share(my_side.team, pool, units) <= tournament.share(their_side.team, pool, -victim.units)
+        # Both with the past and without it: what a team has had may stop it from taking, but never entitles two teams
+        # to take the same cards from each other in turn.
+        share = self.cycle.tournament.share
+        return all(
+            share(my_side.team, pool, units, history=past) <= share(their_side.team, pool, -victim.units, history=past)
+            for past in (False, True)
+        )
 
     def _sides(self, mine: Account, theirs: Account) -> tuple[Account, Account]:
         """The two children of the lowest common ancestor. Where one team stands above the other, it is its own side."""

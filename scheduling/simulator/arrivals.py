@@ -6,6 +6,7 @@ The counterpart of `baselines/arrivals.py`, for traces whose protocol has no dep
 from collections.abc import Callable, Iterable
 
 from scheduling.core.cluster import Gpu, Node, Pool, Run, Team
+from scheduling.core.fragmentation import Mix
 from scheduling.core.plan import Planner
 from scheduling.core.policy import DAY, Policy, Tier
 from scheduling.simulator.baselines.arrivals import Arrived
@@ -31,10 +32,14 @@ def replay_arrivals(jobs: Iterable[TraceJob], site: Site, watch: Callable[[int],
     """Without reservations, because nothing ever ends for which one could be made."""
     planner = Planner(Policy(tiers=(Tier("normal"),), reserve_depth=0), explain=False)
     planner.load(site.cluster())
-    held, dropped = 0, []
+    held, dropped, mix, handed = 0, list[str](), Mix(), 0
     for number, job in enumerate(jobs, start=1):
         now = 1 + job.submit_s
         ask = site.ask(job, number, limit_s=FOREVER_S, suspendable=False, tier="normal")
+        mix.saw(ask.shape)
+        if mix.version != handed:
+            handed = mix.version
+            planner.mixed(mix.counted())
         planner.submit(ask)
         placed = [place for place in planner.plan(now).places if place.job == number]
         if placed:

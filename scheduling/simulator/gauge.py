@@ -21,15 +21,18 @@ class Gauge:
         self._rooms: dict[int, Room | None] = dict.fromkeys(self._free)
         self._useful: dict[Room, int] = {}
         self._scored_for = 0
-        self._mix = Mix()
+        self.mix = Mix()
         self._held: dict[int, int] = {}
         self._integral: dict[int, int] = {}
         self._at: int | None = None
         self._began = 0
         self.samples: list[Sample] = []
 
-    def saw(self, shape: Shape) -> None:
-        self._mix.saw(shape)
+    def saw(self, shape: Shape) -> bool:
+        """Count an ask. True when the mix has changed so much that the scheduler should be told."""
+        version = self.mix.version
+        self.mix.saw(shape)
+        return self.mix.version != version
 
     def take(self, team: int, parts: tuple[Part, ...], sign: int = 1) -> None:
         """Count what a start holds; `sign` -1 gives it back."""
@@ -72,8 +75,8 @@ class Gauge:
 
     def _fragmented(self) -> float:
         """Between two samples few nodes change, and many are alike: each different state is scored once."""
-        if self._scored_for != self._mix.version:
-            self._scored_for = self._mix.version
+        if self._scored_for != self.mix.version:
+            self._scored_for = self.mix.version
             self._useful.clear()
         free = of_use = 0
         for node, room in self._rooms.items():
@@ -83,8 +86,8 @@ class Gauge:
                 )
             if room.cards and room.cards[-1]:
                 if room not in self._useful:
-                    self._useful[room] = useful(room, self._mix.kinds(room.model))
+                    self._useful[room] = useful(room, self.mix.kinds(room.model))
                 free += sum(room.cards)
                 of_use += self._useful[room]
-        weight = self._mix.weight
+        weight = self.mix.weight
         return 1 - of_use / (free * weight) if free and weight else 0.0

@@ -128,7 +128,8 @@ class World:
         record = Record(job=job, number=self._count, team=ask.team)
         self.history.records.append(record)
         self._lives[self._count] = _Life(record=record, left_s=job.duration_s)
-        self.gauge.saw(ask.shape)
+        if self.gauge.saw(ask.shape):
+            self.planner.mixed(self.gauge.mix.counted())
         self._submit(ask)
         if self.options.promise_every and self._count % self.options.promise_every == 0:
             self._to_promise.append(self._count)

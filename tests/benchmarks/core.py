@@ -40,7 +40,7 @@ def nodes(count: int, cpus: int = 64) -> tuple[Node, ...]:
 
 def whole_node(node: Node, job: int, limit_s: int, team: int = 1) -> Run:
     pieces = tuple(Piece(gpu.id, GPU_UNITS) for gpu in node.gpus)
-    wish = Ask(job, team, 1, Shape(gpus=GPUS, cpu_millis=node.cpu_millis), NOW - 100, limit_s)
+    wish = Ask(job, team, 1, Shape(gpus=GPUS, cpu_millis=node.cpu_millis), NOW - 100, limit_s, preemptible=False)
     return Run(wish, (Part(node.id, pieces, node.cpu_millis, 0),), held_at=NOW - 100, running_at=NOW - 100)
 
 
@@ -112,6 +112,15 @@ def _wish(random: Random, job: int, shape: Shape, teams: int, users: int) -> Ask
     )
 
 
+def full(node_count: int, waiting: int) -> Cluster:
+    """Every card taken by whole-node runs of twenty teams without quotas; jobs of mixed shapes wait."""
+    random = Random(3)
+    machines = nodes(node_count, cpus=128)
+    runs = tuple(whole_node(n, n.id, 60 * (30 + (n.id * 37) % 600), 1 + n.id % 20) for n in machines)
+    asks = tuple(_wish(random, 1_000_000 + n, _shape(random), 20, 10) for n in range(waiting))
+    return Cluster(nodes=machines, asks=tuple(replace(ask, preemptible=False) for ask in asks), runs=runs)
+
+
 def measure(name: str, cluster: Cluster, *, changes: float = 0.0) -> None:
     started = process_time()
     planner = Planner(Policy())
@@ -165,6 +174,8 @@ def main() -> None:
     cases = {
         "slurm-like 64 nodes, 5,000": lambda: (slurm_like(64), 0.0),
         "slurm-like 512 nodes, 5,000": lambda: (slurm_like(512), 0.0),
+        "full 1,000 nodes, 10,000": lambda: (full(1000, 10_000), 0.01),
+        "full 5,000 nodes, 50,000": lambda: (full(5000, 50_000), 0.0),
         "mixed 1,000 nodes, 10,000": lambda: (mixed(1000, 10_000), 0.01),
         "mixed 5,000 nodes, 50,000": lambda: (mixed(5000, 50_000), 0.01),
     }

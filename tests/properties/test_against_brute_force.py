@@ -6,18 +6,21 @@ from itertools import combinations
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
+from scheduling.core.backfill import TimeMap
 from scheduling.core.cluster import Ask, Cluster, Gpu, Node, Part, Piece, Quota, Run, Shape, Team
 from scheduling.core.forecast import estimate_starts
 from scheduling.core.lifecycle import EndReason
+from scheduling.core.placement import Want
 from scheduling.core.plan import Planner, plan
 from scheduling.core.policy import Policy
 from scheduling.core.remedies import changes_that_would_start
+from scheduling.core.state import State
 from scheduling.core.units import GPU_UNITS
 from tests.properties.worlds import asks, machines, team_trees
 
 OWNER, BORROWER = 1, 2
 NOW = 10_000
-SMALL = settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+SMALL = settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
 
 
 @st.composite
@@ -170,3 +173,19 @@ def test_the_forward_run_starts_now_what_the_plan_places_now(world):
     starts = estimate_starts(world, Policy(), 30, horizon_s=50_000)
     for place in plan(world, Policy(), 30).places:
         assert starts[place.job] == 30
+
+
+@SMALL
+@given(busy_worlds(), st.integers(1, 4), st.sampled_from((60, 5000)))
+def test_the_quick_way_to_a_reservation_finds_the_same_time_as_the_thorough_one(world, gpus, limit):
+    state = State(Policy())
+    state.load(world)
+    state.promises.ends.update({run.job: run.ends_by(30) for run in world.runs})
+    want = Want(99, 1, Shape(gpus=gpus, cpu_millis=500, memory_mib=512), "h100", 30 + limit)
+    for _ in range(3):  # each answer is promised, so that the next one has to go around it
+        time_map = TimeMap(state.search, 30)
+        for groups in state.search.options(want.shape, "h100"):
+            quick, thorough = time_map.earliest(want, groups), time_map.earliest_anywhere(want, groups)
+            assert (quick and quick[0]) == (thorough and thorough[0])
+            if quick is not None:
+                time_map.promise(99, quick[0], quick[0] + limit, quick[1])

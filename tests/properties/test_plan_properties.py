@@ -8,6 +8,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 
 from scheduling.core import mig
 from scheduling.core.cluster import Instance
+from scheduling.core.dump import dump, load
 from scheduling.core.explain import sentence
 from scheduling.core.plan import plan
 from scheduling.core.units import GPU_UNITS
@@ -17,7 +18,7 @@ from tests.properties.worlds import stories
 settings.register_profile(
     "core", deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
 )
-THOROUGH = settings(settings.get_profile("core"), max_examples=60, phases=[Phase.explicit, Phase.reuse, Phase.generate])
+THOROUGH = settings(settings.get_profile("core"), max_examples=40, phases=[Phase.explicit, Phase.reuse, Phase.generate])
 
 
 def play(story, check):
@@ -193,7 +194,7 @@ def test_the_same_snapshot_gives_the_same_plan_whatever_the_order_of_its_rows(st
 
 
 #: BERTH_LOOPS=10000 looks for eviction loops in so many random worlds
-LOOPS = settings(THOROUGH, max_examples=int(os.environ.get("BERTH_LOOPS", "60")))
+LOOPS = settings(THOROUGH, max_examples=int(os.environ.get("BERTH_LOOPS", "40")))
 
 
 @LOOPS
@@ -244,3 +245,13 @@ def test_every_feasible_job_starts_once_arrivals_stop(story):
             [len(n.gpus) for n in cluster.nodes],
         )
     assert len(toy.evictions) <= 40, toy.evictions
+
+
+@THOROUGH
+@given(stories(mig=True, most_jobs=8))
+def test_a_dumped_snapshot_is_planned_again_to_the_identical_plan(story):
+    toy = play(story, lambda *_: None)
+    world = toy.planner.snapshot()
+    again = load(dump(world, toy.policy, toy.now))
+    assert again == (world, toy.policy, toy.now)
+    assert plan(*again) == plan(world, toy.policy, toy.now)

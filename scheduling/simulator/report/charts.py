@@ -20,13 +20,14 @@ class Curve:
 
 @dataclass(frozen=True, slots=True)
 class Axis:
-    """`log`: values below `least` are drawn at `least`."""
+    """`log`: values below `least` are drawn at `least`. `seconds`: the values are times, marked at round ones."""
 
     label: str
     least: float
     most: float
     log: bool = False
     words: Callable[[float], str] = lambda value: f"{value:g}"
+    seconds: bool = False
 
     def place(self, value: float) -> float:
         """0 to 1."""
@@ -38,6 +39,8 @@ class Axis:
         return min(1.0, max(0.0, (value - low) / (high - low))) if high > low else 0.0
 
     def ticks(self) -> list[float]:
+        if self.seconds:
+            return self._times()
         if self.log:
             return [10.0**power for power in range(ceil(log10(self.least)), floor(log10(self.most)) + 1)]
         span = (self.most - self.least) or 1.0
@@ -45,6 +48,13 @@ class Axis:
         step *= next(factor for factor in (1, 2, 5, 10) if span / (step * factor) <= 6)
         first = ceil(self.least / step)
         return [step * number for number in range(first, floor(self.most / step + 1e-9) + 1)]
+
+    def _times(self) -> list[float]:
+        if self.log:
+            return [mark for mark in (1, 10, 60, 600, 3600, 36_000, 86_400, 864_000) if self.least <= mark <= self.most]
+        steps = (10, 60, 300, 900, 3600, 4 * 3600, 86_400, 2 * 86_400, 5 * 86_400, 10 * 86_400, 30 * 86_400)
+        step = next((step for step in steps if self.most / step <= 7), steps[-1])
+        return [float(mark) for mark in range(0, int(self.most) + 1, step)]
 
 
 def lines(title: str, curves: Sequence[Curve], x: Axis, y: Axis) -> str:

@@ -14,7 +14,7 @@ STYLE = """
 :root{--c0:#2563eb;--c1:#d97706;--c2:#059669;--c3:#dc2626;--c4:#7c3aed;--c5:#0891b2;--c6:#be185d;--c7:#65a30d}
 body{font:15px/1.5 system-ui,sans-serif;margin:0 auto;padding:24px;max-width:1360px}
 h1{font-size:1.5rem;margin:0 0 4px}h2{font-size:1.1rem;margin:32px 0 8px}p{margin:0 0 12px}
-.charts{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,520px),1fr));gap:20px}
+.charts{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(100%,520px),1fr));gap:20px}
 figure{margin:0}figcaption{font-weight:600}svg{width:100%;height:auto}
 svg text{font-size:11px;fill:currentColor;opacity:.75}.grid{stroke:currentColor;opacity:.13}
 polyline{fill:none;stroke-width:1.8}
@@ -103,7 +103,7 @@ def _distribution(title: str, runs: Sequence[tuple[Figures, History]], value_of:
     return lines(
         title,
         curves,
-        Axis("(logarithmic)", 1, most, log=True, words=duration),
+        Axis("(logarithmic)", 1, most, log=True, words=duration, seconds=True),
         Axis("", 0, 100, words=lambda v: f"{v:g} %"),
     )
 
@@ -112,7 +112,7 @@ def _over_time(history: History) -> list[str]:
     samples = history.samples[:: max(1, len(history.samples) // POINTS)]
     if not samples:
         return ["<p>The replay was shorter than one sample.</p>"]
-    time = Axis("since the start", 0, max(1, samples[-1].at - history.began), words=duration)
+    time = Axis("since the start", 0, max(1, samples[-1].at - history.began), words=duration, seconds=True)
     share = Axis("", 0, 100, words=lambda value: f"{value:g} %")
     most = max(1, *(sample.waiting for sample in samples))
 
@@ -138,7 +138,7 @@ def _team_bars(runs: Sequence[tuple[Figures, History]]) -> str:
         points = [(float(names.index(team.team)), team.mean_wait_s) for team in figures.teams if team.team in names]
         most = max(most, *(value for _, value in points)) if points else most
         curves.append(Curve(figures.name, points))
-    return bars("Mean wait per team", names, curves, Axis("", 0, most, words=duration))
+    return bars("Mean wait per team", names, curves, Axis("", 0, most, words=duration, seconds=True))
 
 
 def _teams(figures: Figures) -> str:

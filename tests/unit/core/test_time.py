@@ -12,6 +12,7 @@ from scheduling.core.forecast import estimate_starts, meets_deadline, what_if
 from scheduling.core.plan import plan
 from scheduling.core.policy import Policy
 from scheduling.core.remedies import changes_that_would_start
+from scheduling.core.terms import terms_of
 from scheduling.core.windows import is_open, opens_at
 from tests.pictures import ask, cluster
 
@@ -120,3 +121,11 @@ def test_a_shorter_limit_is_suggested_where_a_reservation_is_in_the_way():
     drawn = {"a": ask(9, gpus=1, limit=5000, team=9)}
     world = cluster("n1 a.", ask(1, gpus=2), ask(2, gpus=1, limit=9000), drawn=drawn)
     assert [(c.what, c.value) for c in changes_that_would_start(world, POLICY, 100, 2)] == [("limit_s", "3600")]
+
+
+def test_the_terms_of_a_job_can_be_shown():
+    world = cluster("n1 a", ask(1, gpus=1, priority=3, deadline=5000, limit=100))
+    terms = terms_of(world, POLICY, 100, 1)
+    assert (terms.critical, terms.tier, terms.priority, terms.latest_start) == (False, 1, 3, 4900)
+    assert [(outside, unweighted) for outside, unweighted, _ in terms.levels] == [(1, 0)]
+    assert terms_of(world, POLICY, 100, 2) is None

@@ -1,7 +1,9 @@
 """Fragmentation after the paper's measure: what is free and of no use to the work that usually comes."""
 
-from scheduling.core.cluster import Shape
+from scheduling.core.cluster import Ask, Cluster, Gpu, Node, Pool, Run, Shape, Team
 from scheduling.core.fragmentation import Mix, Room, growth, useful
+from scheduling.core.plan import Planner, plan
+from scheduling.core.policy import Policy
 
 
 def mix(*shapes: Shape) -> Mix:
@@ -65,3 +67,41 @@ def test_the_kinds_are_renewed_when_the_asks_have_doubled():
         seen.saw(HALF)
         versions.append(seen.version)
     assert versions == [1, 2, 2, 3, 3, 3, 3, 4, 4, 4, 4, 4, 4, 4, 4, 5]
+
+
+# ------------------------------------------------------------------------------------------------ in the plan
+def machine(number: int, cards: int, model: str) -> Node:
+    return Node(number, f"n{number}", "gpu", 64_000, 65_536,
+                tuple(Gpu(id=number * 10 + place, model=model) for place in range(cards)))  # fmt: skip
+
+
+def placed(mix: tuple[tuple[Shape, int], ...], *shapes: Shape) -> list[list[tuple[int, tuple[int, ...]]]]:
+    """Nodes and cards of each ask, one after the other; the warm plan is the cold one each time."""
+    planner = Planner(Policy())
+    nodes, team = (machine(1, 2, "A100"), machine(2, 2, "T4")), Team(1, "red")
+    planner.load(Cluster(nodes=nodes, pools=(Pool("gpu"),), teams=(team,), mix=mix))
+    found = []
+    for number, shape in enumerate(shapes, start=1):
+        ask = Ask(number, 1, 1, shape, number, 1000)
+        planner.submit(ask)
+        outcome = planner.plan(100 + number)
+        assert outcome == plan(planner.snapshot(), Policy(), 100 + number)
+        for place in outcome.places:
+            planner.started(Run(ask, place.parts, 100 + number, running_at=100 + number), now=100 + number)
+            found.append([(part.node, tuple(piece.gpu for piece in part.pieces)) for part in place.parts])
+    return found
+
+
+def test_with_a_mix_common_work_leaves_the_rare_cards_to_those_who_need_them():
+    picky, common = Shape(gpus=1, models=("A100",)), Shape(thousandths=500)
+    assert placed(((picky, 5), (common, 5)), common, common) == [[(2, (20,))], [(2, (20,))]]
+
+
+def test_without_a_mix_the_first_card_that_fits_tightly_is_taken():
+    assert placed((), Shape(thousandths=500)) == [[(1, (10,))]]
+
+
+def test_a_share_fills_the_card_that_it_fills_best():
+    shares = [Shape(thousandths=part) for part in (700, 600, 300)]
+    first, second, third = placed(tuple((share, 1) for share in shares), *shares)
+    assert third == first != second
