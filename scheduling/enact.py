@@ -133,9 +133,7 @@ def _stop(stop: Stop, now: datetime) -> set[int]:
         job, JobEvent.STOP, now=now, reason=stop.reason, code=str(stop.reason), message=STOP_SENTENCES[stop.reason]
     )
     log.info("stopping job %s: %s", job.pk, stop.reason)
-    return set(
-        Allocation.objects.filter(job=job, released_at__isnull=True).values_list("node_id", flat=True)
-    )
+    return set(Allocation.objects.filter(job=job, released_at__isnull=True).values_list("node_id", flat=True))
 
 
 def _hold_all(holds: tuple[Hold, ...]) -> None:

@@ -55,9 +55,7 @@ def _ask(job: Job) -> Ask:
         limit_s=int(job.limit.total_seconds()),
         tier=job.tier,
         preemptible=job.preemptible,
-        shape=Shape(
-            gpus=job.gpus, cpu_millis=job.cpu_millis, memory_mib=job.memory_mib, replicas=job.replicas
-        ),
+        shape=Shape(gpus=job.gpus, cpu_millis=job.cpu_millis, memory_mib=job.memory_mib, replicas=job.replicas),
     )
 
 

@@ -32,6 +32,4 @@ def tick() -> Cycle:
         now = clock.now()
         cluster = load_cluster(now)
         outcome = enact(plan(cluster, wired().policy, seconds(now)), now=now)
-        return Cycle(
-            led=True, waiting=len(cluster.asks), seconds=clock.monotonic() - started, outcome=outcome
-        )
+        return Cycle(led=True, waiting=len(cluster.asks), seconds=clock.monotonic() - started, outcome=outcome)

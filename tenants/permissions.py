@@ -24,6 +24,6 @@ def may_use_workspace(user: User, *, owner_id: int) -> bool:
 
 
 def may_open_workspace(user: User, *, owner_id: int, team_id: int) -> bool:
-    """Go in. Its slot is the team's, so whoever has left the team may still stop what he started, but not work in it."""
+    """Go in. Its slot is the team's, so who has left the team may still stop what he started, but not work in it."""
     member = Member.objects.filter(user=user, team_id=team_id, role__in=WORKERS)
     return may_use_workspace(user, owner_id=owner_id) and member.exists()

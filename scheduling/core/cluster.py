@@ -3,7 +3,7 @@
 Everything `plan` may look at is here, so a snapshot can be dumped, replayed and changed for a what-if question. Times
 are whole seconds on one axis (the epoch in the live loop, trace time in the simulator); durations end in `_s`. GPU
 amounts are integer units (42,000 a card, see `units`), CPU thousandths of a core, memory MiB. Ids are positive; 0
-means "none".
+means "none". Long because it is the one vocabulary of shapes that every other file of core reads.
 """
 
 from dataclasses import dataclass, replace

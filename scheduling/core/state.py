@@ -1,7 +1,8 @@
 """A snapshot kept warm: the ledger, the accounts and the queue, moved by what happens instead of loaded anew.
 
 `Planner` (plan.py) is this plus the decisions. Everything here answers to one rule: after any sequence of events the
-state is the one that loading `snapshot()` would give, so that a warm plan equals a cold one.
+state is the one that loading `snapshot()` would give, so that a warm plan equals a cold one. Long because every kind of
+event is one short method here.
 """
 
 from collections.abc import Iterable

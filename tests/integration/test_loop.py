@@ -26,7 +26,9 @@ __all__ = ["node"]
 
 
 def submit(people, *, gpus=1, by=None, **spec):
-    job_spec = JobSpec(name="lab", image="berth/lab:latest", limit=spec.pop("limit", timedelta(hours=1)), gpus=gpus, port=8888, **spec)
+    job_spec = JobSpec(
+        name="lab", image="berth/lab:latest", limit=spec.pop("limit", timedelta(hours=1)), gpus=gpus, port=8888, **spec
+    )
     return services.submit_job(by=by or people.alice, team=people.red, spec=job_spec, now=clock.now())
 
 
