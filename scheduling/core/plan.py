@@ -10,6 +10,8 @@ simulator, estimates, what-if questions and the replay of a dumped snapshot. The
     4. walk      the queue in order; each job climbs the ladder alone: fits -> re-cut -> evict (or take a turn) ->
                  reserve -> hold
     5. explain   one cause for everybody who waits
+
+Long because the ladder of one job is read from top to bottom.
 """
 
 from dataclasses import replace

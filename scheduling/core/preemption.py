@@ -6,6 +6,8 @@
     4. claim        victims go, and the freed place is kept for the job
 
 Whose work may fall for whom, and which victims are the better ones, is said in `victims`.
+
+Long because the search, its bounds and the putting back must agree on what a set of victims costs.
 """
 
 from bisect import bisect_left, insort

@@ -2,6 +2,8 @@
 
 `Planner` (plan.py) is this plus the decisions. Everything here answers to one rule: after any sequence of events the
 state is the one that loading `snapshot()` would give, so that a warm plan equals a cold one.
+
+Long because every event of the warm snapshot stands beside the loading that it must equal.
 """
 
 from collections.abc import Iterable

@@ -13,6 +13,8 @@ with Berth's guarantees):
 
 Nothing else ever falls. The order among sets of victims: none of them within a guarantee before some, the highest tier
 among them as low as possible, least work lost, fewest, those that come last by the size rule, ids.
+
+Long because all rights to take from somebody stand side by side.
 """
 
 from collections.abc import Iterable
