@@ -20,7 +20,7 @@ from tests.properties.worlds import asks, machines, team_trees
 
 OWNER, BORROWER = 1, 2
 NOW = 10_000
-SMALL = settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+SMALL = settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
 
 
 @st.composite
