@@ -3,7 +3,9 @@
 Everything `plan` may look at is here, so a snapshot can be dumped, replayed and changed for a what-if question. Times
 are whole seconds on one axis (the epoch in the live loop, trace time in the simulator); durations end in `_s`. GPU
 amounts are integer units (42,000 a card, see `units`), CPU thousandths of a core, memory MiB. Ids are positive; 0
-means "none". Long because it is the one vocabulary of shapes that every other file of core reads.
+means "none".
+
+Long because the whole snapshot, every row that a decision may look at, is read in one place.
 """
 
 from dataclasses import dataclass, replace

@@ -6,8 +6,9 @@ children's best jobs meet; "in-guarantee" and "share" are those of the child at 
 follow Armada, the descent by share follows Slurm's Fair Tree and Kueue's hierarchical fair sharing.
 
 While a plan is made, what teams hold only grows, so every key only gets worse: a heap entry is a lower bound, looked at
-again when it comes to the top. Only an eviction makes keys better; then that team's path is built anew. Long because the tournament and the comparison
-of shares at each level are one algorithm.
+again when it comes to the top. Only an eviction makes keys better; then that team's path is built anew.
+
+Long because the queue and the tournament over it share their keys, and a term that is in one must be in the other.
 """
 
 from bisect import bisect_left, insort

@@ -3,8 +3,9 @@
 One replica goes to the node that keeps the fewest free cards (best fit on cards, as KAI packs). A gang goes to the
 smallest topology domain that holds it (node, then the narrowest level, and so on), within that domain to as few nodes
 as possible (Kueue's and KAI's rule: smallest domain that fits, then the fullest use of it). Shares and MIG instances
-go to cards that are already cut. Every choice is total: ties end in the id. Long because whole cards, cut cards, gangs
-and topology share one set of buckets; cut cards are due to move to a file of their own.
+go to cards that are already cut. Every choice is total: ties end in the id.
+
+Long because whole cards, parts of cards, CPU and gangs are filtered and filled by the same few steps.
 """
 
 from bisect import bisect_left

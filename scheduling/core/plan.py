@@ -11,7 +11,7 @@ simulator, estimates, what-if questions and the replay of a dumped snapshot. The
                  reserve -> hold
     5. explain   one cause for everybody who waits
 
-Long because the planner's cycle and its ladder are read as one text.
+Long because the ladder of one job is read from top to bottom.
 """
 
 from dataclasses import replace

@@ -5,8 +5,9 @@
     3. put back     every victim that turns out not to be needed
     4. claim        victims go, and the freed place is kept for the job
 
-Whose work may fall for whom, and which victims are the better ones, is said in `victims`. Long because the search for
-victims keeps lower bounds per node beside it; the bounds are due to move to a file of their own.
+Whose work may fall for whom, and which victims are the better ones, is said in `victims`.
+
+Long because the search, its bounds and the putting back must agree on what a set of victims costs.
 """
 
 from bisect import bisect_left, insort

@@ -1,8 +1,9 @@
 """A snapshot kept warm: the ledger, the accounts and the queue, moved by what happens instead of loaded anew.
 
 `Planner` (plan.py) is this plus the decisions. Everything here answers to one rule: after any sequence of events the
-state is the one that loading `snapshot()` would give, so that a warm plan equals a cold one. Long because every kind of
-event is one short method here.
+state is the one that loading `snapshot()` would give, so that a warm plan equals a cold one.
+
+Long because every event of the warm snapshot stands beside the loading that it must equal.
 """
 
 from collections.abc import Iterable

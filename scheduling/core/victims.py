@@ -3,15 +3,18 @@
 May A take from B? Judged at the lowest common ancestor of the two teams, before each victim is taken (KAI's reclaim,
 with Berth's guarantees):
 
-    reclaim    A's side stays within its guarantee with the ask; B's side and every team on the way down to the
-               victim are above theirs
-    balance    the same for B; A's share afterwards is not above B's share afterwards (Kueue's rule
-               LessThanOrEqualToFinalShare)
-    preempt    within one team a higher tier takes from a lower
-    turns      within one team and a tier that rotates, from suspendable work that had its turn and comes after by size
-    critical   takes anything of lower tiers while its own team stays within its guarantee
+    reclaim    A's side stays within its guarantee with the ask; B's side and every team on the way down to the victim
+    are
+               above theirs
+    balance    the same for B; A's share afterwards is not above B's share afterwards (Kueue:
+    LessThanOrEqualToFinalShare) preempt    within one team a higher tier takes from a lower turns      within one
+    team and a tier that rotates, from suspendable work that had its turn and comes after by size critical   takes
+    anything of lower tiers while its own team stays within its guarantee
 
-Long because each rule and the order of victims stand beside what they read.
+Nothing else ever falls. The order among sets of victims: none of them within a guarantee before some, the highest tier
+among them as low as possible, least work lost, fewest, those that come last by the size rule, ids.
+
+Long because all rights to take from somebody stand side by side.
 """
 
 from collections.abc import Iterable

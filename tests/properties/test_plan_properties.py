@@ -18,7 +18,7 @@ from tests.properties.worlds import stories
 settings.register_profile(
     "core", deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
 )
-THOROUGH = settings(settings.get_profile("core"), max_examples=40, phases=[Phase.explicit, Phase.reuse, Phase.generate])
+THOROUGH = settings(settings.get_profile("core"), max_examples=30, phases=[Phase.explicit, Phase.reuse, Phase.generate])
 
 
 def play(story, check):
