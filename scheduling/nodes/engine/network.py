@@ -5,10 +5,13 @@ from typing import Any
 
 from docker.errors import APIError
 
+from portal.kernel import clock
 from scheduling.nodes.driver import LaunchRefused
 from scheduling.nodes.engine.client import Engine, NotFound, refusing, said
 from scheduling.nodes.engine.firewall import Firewall
 from scheduling.nodes.engine.names import EGRESS, SITE, TEAM, Names
+
+APPEARS_S = 5.0
 
 
 class Networks:
@@ -61,6 +64,15 @@ class Networks:
             return None
         return found if found["Labels"].get(SITE) == self._names.site else {**found, "Options": {}}
 
+    def _appears(self, name: str) -> bool:
+        """An engine finishes a creation whose caller was killed: it holds the bridge before it shows the network."""
+        until = clock.monotonic() + APPEARS_S
+        while clock.monotonic() < until:
+            if self._find(name) is not None:
+                return True
+            threading.Event().wait(0.05)
+        return False
+
     def _create(self, *, name: str, bridge: str, team: str, egress: str) -> None:
         for attempt in ("first", "after the sweep"):
             try:
@@ -79,6 +91,8 @@ class Networks:
                 if attempt == "first" and "address pool" in said(error).lower():
                     self._sweep()
                     continue
+                if "same bridge name" in said(error) and self._appears(name):
+                    return
                 with refusing("network-refused", f"the network of team {team}"):
                     if "address pool" in said(error).lower():
                         raise LaunchRefused(
