@@ -135,7 +135,8 @@ if __name__ == "__main__":
     if len(sys.argv) != 3:
         sys.exit("usage: environment.py FOLDER LOCK")
     try:
-        for number in (signal.SIGTERM, signal.SIGHUP):  # as Ctrl-C: what was started must not outlive us
+        # SIGINT too: a shell that starts us in the background has it ignored. What was started must not outlive us.
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, signal.default_int_handler)
         sys.exit(main(Path(sys.argv[1]), Path(sys.argv[2])))
     except KeyboardInterrupt:

@@ -12,6 +12,8 @@ from scheduling.nodes.engine.firewall import Firewall
 from scheduling.nodes.engine.names import EGRESS, SITE, TEAM, Names
 
 APPEARS_S = 5.0
+#: what an engine says to whoever comes second
+_TAKEN = ("same bridge name", "already exists")
 
 
 class Networks:
@@ -91,7 +93,7 @@ class Networks:
                 if attempt == "first" and "address pool" in said(error).lower():
                     self._sweep()
                     continue
-                if "same bridge name" in said(error) and self._appears(name):
+                if any(words in said(error) for words in _TAKEN) and self._appears(name):
                     return
                 with refusing("network-refused", f"the network of team {team}"):
                     if "address pool" in said(error).lower():
