@@ -16,9 +16,7 @@ sys.path.insert(0, str(ROOT))
 from tests.prepare import prepare  # noqa: E402
 from tests.services import postgres  # noqa: E402
 
-SOME_FAILED = 1
 NOTHING_COLLECTED = 5
-AGAIN = ("--last-failed", "--last-failed-no-failures=none")
 LEAVING_S = 60
 
 
@@ -38,11 +36,6 @@ def main(arguments: list[str]) -> int:
             print(f"\n===== tests: {name} =====", flush=True)
             code, line = _pytest(marks, arguments, environment)
             closing.append(f"{name}: {line}")
-            if code == SOME_FAILED:
-                # Real servers on a busy machine: a race is told from a defect by trying once more, and said aloud.
-                print(f"\n===== tests: {name}: what failed, a second time =====", flush=True)
-                code, line = _pytest(marks, [*arguments, *AGAIN], environment)
-                closing.append(f"{name}, what failed the first time (a race if it passes now; mend it): {line}")
             codes.append(0 if code == NOTHING_COLLECTED else code)
     print("\n" + "\n".join(closing))
     return max(codes)
