@@ -39,7 +39,8 @@ def main(arguments: list[str]) -> int:
             print(f"\n===== tests: {name} =====", flush=True)
             code, line = _pytest(marks, arguments, environment)
             closing.append(f"{name}: {line}")
-            codes.append(0 if code == NOTHING_COLLECTED else code)
+            # Some of the tests that somebody names may all be without a database; of all tests, some must have one.
+            codes.append(0 if code == NOTHING_COLLECTED and arguments else code)
     print("\n" + "\n".join(closing))
     return max(codes)
 
