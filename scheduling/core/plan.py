@@ -22,12 +22,12 @@ from scheduling.core.decisions import Cause, Hold, HoldCode, Place, Plan, Reserv
 from scheduling.core.lifecycle import EndReason, JobState
 from scheduling.core.minima import Minima
 from scheduling.core.obstacles import Causes, capacity_cause, never_cause, rights_cause
-from scheduling.core.ordering import Entry, Kind, Tournament
+from scheduling.core.ordering import Tournament
 from scheduling.core.placement import Want
 from scheduling.core.policy import Policy
 from scheduling.core.preemption import Eviction
 from scheduling.core.promises import Promise
-from scheduling.core.quota import common_scales
+from scheduling.core.queue import Entry, Kind
 from scheduling.core.recuts import recuts_for
 from scheduling.core.rights import missing_right
 from scheduling.core.state import Held, State
@@ -94,8 +94,6 @@ class Cycle:
         self.cause_of: dict[int, Cause] = {}
         self.done: set[int] = set()
         self.standing: list[tuple[Entry, Kind]] = []
-        #: counts what was decided; whatever was found out about holdings holds as long as it stands still
-        self.version = 0
         self._taken: list[int] = []
         self._reserved: dict[tuple[str, int], int] = {}
         self._no_fit: dict[tuple[object, ...], Minima] = {}
@@ -146,7 +144,7 @@ class Cycle:
         """What each pool really has, who is owed what, when everything ends, and what the calendar promises."""
         state, now = self.state, self.now
         state.take_stock()
-        state.queue.begin(now)
+        state.queue.begin(now, state.costs_of)
         ends = state.promises.ends
         ends.clear()
         for job, run in state.runs.items():
@@ -156,7 +154,7 @@ class Cycle:
         self._promise_calendar()
         state.ledger.changes.clear()
         self.time_map = TimeMap(state.search, now)
-        self.tournament = Tournament(state.queue, state.trees, common_scales(state.trees), now)
+        self.tournament = Tournament(state.queue, state.trees, now)
         self.eviction = Eviction(self)
 
     def _promise_calendar(self) -> None:
@@ -203,9 +201,9 @@ class Cycle:
         for kind in self.state.queue.kinds.values():
             if kind.team in closed:
                 kind.dead_from, kind.cause = 0, closed[kind.team]
-            elif not self.state.costs(kind):
+            elif not kind.costs:
                 kind.dead_from, kind.cause = 0, never_cause(self.causes, self.state, kind.shape)
-        for team in sorted(self.state.queue.teams):
+        for team in sorted(self.state.queue.rows):
             self.tournament.enter(team)
         self.tournament.begin()
         while (champion := self.tournament.next()) is not None:
@@ -241,7 +239,7 @@ class Cycle:
                 claim = self.eviction.make_room(ask, kind, pool, units)
                 if claim is not None:
                     return self._claim(claim)
-            kind.evicts = self.eviction.candidates.rotates(kind)  # turns depend on each job's own size
+            kind.evicts = self.eviction.rights.rotates(kind)  # turns depend on each job's own size
         if not full:
             pool, units, code = lacking[0]
             cause = rights_cause(self.causes, self.state, ask, pool, units, code)
@@ -255,15 +253,17 @@ class Cycle:
         behind it on its own line only; after a job that was not free to evict, it does not hold at all."""
         if not kind.evicts:
             kind.dead_from, kind.cause = min(kind.dead_from, limit_s), cause
-            if cause.code in BINDS_ALL and self.eviction.nobody(kind):
+            whole_family = cause.code in BINDS_ALL and self.eviction.nobody(kind)
+            if whole_family:
                 kind.family.dead_from, kind.family.cause = min(kind.family.dead_from, limit_s), cause
+            self.tournament.buried(kind, family=whole_family)
         elif may_evict:
             kind.cause = cause
-            self.tournament.bury(limit_s)
+            self.tournament.bury(kind, limit_s)
 
     def _in_order(self, kind: Kind) -> list[tuple[str, int]]:
         """Pools in which it stays within its guarantee before those in which it would borrow, else as it likes them."""
-        costs = self.state.costs(kind)
+        costs = kind.costs
         if len(costs) == 1:
             return list(costs)
         trees = self.state.trees
@@ -294,7 +294,7 @@ class Cycle:
         state.charge(ask.job, Held(pool, ask.team, ask.user, units, ask.preemptible))
         state.promises.ends[ask.job] = self.now + ask.limit_s
         self._taken.append(ask.job)
-        self.version += 1
+        self.eviction.rights.moved(pool, ask.team)
         self.done.add(ask.job)
         self.places.append(Place(ask.job, ask.version, parts, pool))
 

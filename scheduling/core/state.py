@@ -12,11 +12,12 @@ from dataclasses import replace
 from scheduling.core import mig
 from scheduling.core.cluster import Ask, Booking, Claim, Cluster, Instance, Node, Part, Past, Pool, Run, Shape, Team
 from scheduling.core.decisions import Recut
+from scheduling.core.filling import Filling
 from scheduling.core.ledger import Ledger
-from scheduling.core.ordering import Kind, Queue
 from scheduling.core.placement import Search
 from scheduling.core.policy import Policy
 from scheduling.core.promises import Promises
+from scheduling.core.queue import Queue
 from scheduling.core.quota import Account, Tree, children_first
 from scheduling.core.scores import Scores
 from scheduling.core.units import GPU_UNITS, charge, fraction
@@ -51,6 +52,7 @@ class State:
         self.teams: dict[int, Team] = {}
         self.trees: dict[str, Tree] = {}
         self.runs: dict[int, Run] = {}
+        self.filling = Filling()
         self.held: dict[int, Held] = {}
         self.claims: dict[int, Claim] = {}
         self.bookings: tuple[Booking, ...] = ()
@@ -101,11 +103,13 @@ class State:
 
     def changed(self, run: Run, *, now: int) -> None:
         """A run moved to another state (RUNNING, SUSPENDING, STOPPING …); its parts are the same as before."""
-        self.runs[run.job] = replace(run, pool=self.held[run.job].pool)
+        self.runs[run.job] = run = replace(run, pool=self.held[run.job].pool)
+        self.filling.add(run, self.queue.tier_of(run.ask), self.held[run.job].units)
 
     def ended(self, job: int, *, now: int) -> None:
         """A run's parts are free (released, or suspended: then `submit` it with `pinned`)."""
         run = self.runs.pop(job)
+        self.filling.remove(job)
         self._settle(run.pool, run.ask.team, run.ask.user, now)
         self._release(job, run.parts)
 
@@ -213,8 +217,7 @@ class State:
             tree.set_capacity(capacity[pool])
         if self.nodes_moved:
             self.search.forget_options()
-            for kind in self.queue.kinds.values():
-                kind.costs = ()
+            self.queue.costs_moved()
         self.nodes_moved = self.instances_moved = False
 
     def _stranded(self, host_id: int, place: int) -> int:
@@ -261,11 +264,6 @@ class State:
         offers = [p for model in models for p in mig.wanted(model, shape.mig, shape.gpu_memory_mib)[:1]]
         return max(p.units for p in offers)
 
-    def costs(self, kind: Kind) -> tuple[tuple[str, int], ...]:
-        if not kind.costs:
-            kind.costs = self.costs_of(kind.shape)
-        return kind.costs
-
     # ---------------------------------------------------------------------------------------- bookkeeping
     def _add_node(self, node: Node) -> None:
         self.ledger.add_node(node)
@@ -290,8 +288,9 @@ class State:
     def _hold_run(self, run: Run) -> None:
         ask = run.ask
         pool = self.pool_of(run)
-        self.runs[run.job] = run if run.pool else replace(run, pool=pool)
+        self.runs[run.job] = run = run if run.pool else replace(run, pool=pool)
         units = sum(self.units_of(part, pool) for part in run.parts)
+        self.filling.add(run, self.queue.tier_of(ask), units)
         self._hold(run.job, Held(pool, ask.team, ask.user, units, ask.preemptible), run.parts)
 
     def _hold_claim(self, claim: Claim) -> None:

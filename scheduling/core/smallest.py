@@ -1,0 +1,91 @@
+"""The best set of victims on one node: the smallest by the stated order that leaves room for one replica."""
+
+from itertools import combinations
+from typing import TYPE_CHECKING
+
+from scheduling.core.candidates import Victim
+from scheduling.core.ledger import Host
+from scheduling.core.placement import Want, bits
+from scheduling.core.victims import Rights, SetKey, Taking, cost_of
+
+if TYPE_CHECKING:
+    from scheduling.core.plan import Cycle
+
+#: on one node all sets of so many candidates are compared; beyond that only the cheapest so many are
+EXACT = 10
+
+
+class SmallestSet:
+    """Looks at one node at a time, on the ledger as it stands."""
+
+    def __init__(self, cycle: "Cycle", rights: Rights) -> None:
+        self.state, self.rights = cycle.state, rights
+
+    def on(
+        self, taking: Taking, host: Host, cards: int, before: tuple[Victim, ...], to_beat: SetKey | None
+    ) -> tuple[Victim, ...] | None:
+        """The best set on one node, if it is better than `to_beat`: where there are few candidates, all sets are
+        compared. `before`: victims that go for earlier replicas of the same gang."""
+        want, known = taking.want, {victim.job for victim in before}
+        ranked = self.rights.on(host.id, taking, known)
+        if not ranked and not known and want.shape.gpus > host.free.bit_count():
+            return None
+        if not self._room_with(want, host, cards, {v.job for v in ranked} | known):
+            return None
+        best: tuple[Victim, ...] | None = None
+        for size in range(min(len(ranked), EXACT) + 1):
+            for chosen in combinations(ranked[:EXACT], size):
+                key = cost_of(chosen)
+                if to_beat is not None and key >= to_beat:
+                    continue
+                fits = self._room_with(want, host, cards, {v.job for v in chosen} | known)
+                if fits and self.rights.in_allowed_order(taking, (*before, *chosen)):
+                    best, to_beat = chosen, key
+        if best is None and len(ranked) > EXACT:
+            best = self._greedy(taking, host, cards, ranked, before)
+        return best
+
+    def _greedy(
+        self, taking: Taking, host: Host, cards: int, ranked: list[Victim], before: tuple[Victim, ...]
+    ) -> tuple[Victim, ...] | None:
+        """Many small runs on one node: take the cheapest until it fits, then put back what was not needed."""
+        known = {victim.job for victim in before}
+        chosen: list[Victim] = []
+        for victim in ranked:
+            chosen.append(victim)
+            if self._room_with(taking.want, host, cards, {v.job for v in chosen} | known):
+                break
+        for victim in chosen[::-1]:
+            if self._room_with(taking.want, host, cards, {v.job for v in chosen if v is not victim} | known):
+                chosen.remove(victim)
+        return tuple(chosen) if self.rights.in_allowed_order(taking, (*before, *chosen)) else None
+
+    def _room_with(self, want: Want, host: Host, suitable: int, without: set[int]) -> bool:
+        """Would one replica fit on the node if these jobs were gone from it?"""
+        shape = want.shape
+        cpu, memory = host.cpu, host.memory
+        blocked = 0
+        if host.id in self.state.promises.hosts:
+            blocked, cpu, memory = self.state.promises.limits(host, want.team, want.until)
+        for job, part in host.parts:
+            if job in without:
+                cpu += part.cpu_millis
+                memory += part.memory_mib
+        free = host.free
+        for place in bits(host.all & ~host.free):
+            if all(job in without for job, _ in host.cards[place]):
+                free |= 1 << place
+        if not shape.wants_gpu:
+            kept_cpu, kept_memory = self.state.search.kept(host, free)
+            cpu, memory = cpu - kept_cpu, memory - kept_memory
+        if cpu < shape.cpu_millis or memory < shape.memory_mib:
+            return False
+        if not shape.wants_gpu:
+            return True
+        cards = suitable & ~blocked
+        if shape.gpus:
+            return (free & cards).bit_count() >= shape.gpus
+        return any(
+            self.state.search.on_card(want, host, place, [h for h in host.cards[place] if h[0] not in without])
+            for place in bits(cards)
+        )
