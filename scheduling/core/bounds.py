@@ -1,12 +1,13 @@
 """What room for one replica costs at least on each node, so that a search for victims looks at few of them.
 
 A bound is what the cheapest runs on the node that together free enough cards would cost if all of them might be taken.
-While a plan is made nodes only fill up and runs only fall, so that bounds only get worse: a stored one is a lower
-bound, looked at again when its turn comes.
+Bounds are kept between plans. A stored one stays a lower bound while time passes, because lost work only grows, and
+while a plan is made, because nodes only fill up and runs only fall; nodes on which anything else has happened are
+bounded anew. No decision depends on how good a bound is: it only says where the search may end.
 """
 
-from bisect import insort
-from collections.abc import Iterator
+from bisect import bisect_left, insort
+from collections.abc import Iterable, Iterator
 
 from scheduling.core.candidates import Candidates
 from scheduling.core.ledger import Ledger
@@ -21,16 +22,54 @@ Owner = tuple[int, int]
 Steps = list[tuple[int, Bound]]
 
 
+class Order:
+    """Nodes in the order of their bounds, and how much of the log of what happened it knows of."""
+
+    __slots__ = ("known", "nodes", "of")
+
+    def __init__(self) -> None:
+        self.nodes: list[tuple[Bound, int]] = []
+        self.of: dict[int, Bound] = {}
+        self.known = 0
+
+    def put(self, node: int, bound: Bound | None) -> None:
+        """The bound of this node is another now, or (None) no set of runs makes room there."""
+        before = self.of.pop(node, None)
+        if before is not None:
+            del self.nodes[bisect_left(self.nodes, (before, node))]
+        if bound is not None:
+            self.of[node] = bound
+            insort(self.nodes, (bound, node))
+
+
 class Bounds:
-    """Nodes in the order of their bounds, for each number of cards that somebody has asked for."""
+    """Orders of nodes, one for each number of cards and each owner that somebody has asked for."""
 
-    def __init__(self, ledger: Ledger, candidates: Candidates) -> None:
-        self.ledger, self.candidates = ledger, candidates
-        self._orders: dict[tuple[str, int, Owner | None], list[tuple[Bound, int]]] = {}
+    def __init__(self, ledger: Ledger) -> None:
+        self.ledger = ledger
+        self._orders: dict[tuple[str, int, Owner | None], Order] = {}
         self._steps: dict[int, dict[Owner | None, Steps]] = {}
+        self._happened: list[int] = []
+        self._now, self._begun = -1, 0
 
-    def moved(self, nodes: set[int]) -> None:
-        """Runs on these nodes fall."""
+    def touch(self, nodes: Iterable[int]) -> None:
+        """Something has come, gone or changed on these nodes."""
+        self._happened += nodes
+
+    def begin(self, now: int, candidates: Candidates) -> None:
+        """A plan begins. Where most nodes were touched, or the clock was turned back, nothing is worth keeping."""
+        self.candidates = candidates
+        if now < self._now or len(self._happened) > 4 * len(self.ledger.hosts):
+            self._orders.clear()
+            self._steps.clear()
+            self._happened.clear()
+            self._begun = 0
+        for node in self._happened[self._begun :]:
+            self._steps.pop(node, None)
+        self._now, self._begun = now, len(self._happened)
+
+    def fell(self, nodes: Iterable[int]) -> None:
+        """While a plan is made runs on these nodes fall: what they offered is gone, and bounds get worse."""
         for node in nodes:
             self._steps.pop(node, None)
 
@@ -39,35 +78,33 @@ class Bounds:
         owner's team. In a `trial`, with a part of a gang taken, stored bounds are good enough, and others would be
         wrong afterwards."""
         key = (pool, gpus, (owner.team, owner.tier) if owner else None)
-        order = self._orders.get(key)
-        if order is None:
-            order = self._orders[key] = sorted(self._first(pool, gpus, key[2]))
+        order = self._orders.get(key) or self._new_order(*key)
+        for node in dict.fromkeys(self._happened[order.known :]):
+            order.put(node, self._bound(node, *key))
+        order.known = len(self._happened)
         index = 0
-        while index < len(order):
-            bound, node = order[index]
-            if not trial and (present := self._bound(node, gpus, key[2])) != bound:
-                del order[index]
-                if present is not None:
-                    insort(order, (present, node))
+        while index < len(order.nodes):
+            bound, node = order.nodes[index]
+            if not trial and (present := self._bound(node, *key)) != bound:
+                order.put(node, present)
                 continue
             yield bound, node
             index += 1
 
-    def _first(self, pool: str, gpus: int, owner: Owner | None) -> Iterator[tuple[Bound, int]]:
-        if owner is None:
-            nodes = [host.id for host in self.ledger.accepting() if host.node.pool == pool]
-        else:
-            nodes = self.candidates.nodes_of(pool, *owner)
-        for node in nodes:
-            bound = self._bound(node, gpus, owner)
-            if bound is not None:
-                yield bound, node
+    def _new_order(self, pool: str, gpus: int, owner: Owner | None) -> Order:
+        order = self._orders[pool, gpus, owner] = Order()
+        order.known = len(self._happened)
+        nodes = self.candidates.nodes_of(pool, *owner) if owner else list(self.ledger.hosts)
+        bounds = ((node, self._bound(node, pool, gpus, owner)) for node in nodes)
+        order.of = {node: bound for node, bound in bounds if bound is not None}
+        order.nodes = sorted((bound, node) for node, bound in order.of.items())
+        return order
 
-    def _bound(self, node: int, gpus: int, owner: Owner | None) -> Bound | None:
+    def _bound(self, node: int, pool: str, gpus: int, owner: Owner | None) -> Bound | None:
         """Not more than the first three terms of `cost_of` for any set that frees so many whole cards here. None: no
         set does."""
         host = self.ledger.hosts.get(node)
-        if host is None or not host.node.accepts or host.group.size < gpus:
+        if host is None or not host.node.accepts or host.node.pool != pool or host.group.size < gpus:
             return None
         missing = gpus - host.free.bit_count()
         if not gpus or missing <= 0:
@@ -84,12 +121,14 @@ class Bounds:
     def _steps_of(self, node: int, owner: Owner | None) -> Steps:
         """The cheapest class of runs that together free so many cards, and the least work that any of them loses."""
         steps: Steps = []
-        freed, cheapest = 0, -1
+        freed, cheapest, owns = 0, -1, owner is None
         for victim in self.candidates.on_host(node):
-            if victim.guaranteed and owner is not None and (victim.team != owner[0] or victim.tier < owner[1]):
+            own = owner is not None and victim.team == owner[0] and victim.tier >= owner[1]
+            owns = owns or own
+            if victim.guaranteed and owner is not None and not own:
                 continue
             if cheapest < 0 or victim.lost < cheapest:
                 cheapest = victim.lost
             freed += victim.cards_on(node)
             steps.append((freed, (victim.guaranteed, -victim.tier, cheapest)))
-        return steps
+        return steps if owns else []

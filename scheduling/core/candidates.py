@@ -6,7 +6,6 @@ Everything here is as it was when the cycle began, whatever has been decided sin
 from typing import TYPE_CHECKING, NamedTuple
 
 from scheduling.core.cluster import Part, Run
-from scheduling.core.filling import Place
 from scheduling.core.lifecycle import JobState
 from scheduling.core.queue import size_of
 
@@ -42,7 +41,7 @@ class Holdings(NamedTuple):
     of all of them."""
 
     least_borrowed: int
-    tiers: frozenset[int]
+    tiers: set[int]
 
 
 class Candidates:
@@ -53,7 +52,6 @@ class Candidates:
         #: runs that are going already: victims of this plan, and of claims that others have
         self.gone = {victim for claim in self.state.claims.values() for victim in claim.victims}
         self._memory = {host.id: host.memory for host in self.state.ledger.hosts.values()}
-        self._lines: dict[tuple[str, int], Place | None] = {}
         self._victims: dict[int, Victim] = {}
         self._on_host: dict[int, list[Victim]] = {}
         self._holdings: dict[str, dict[int, Holdings]] = {}
@@ -72,12 +70,14 @@ class Candidates:
         if known is None:
             known = self._holdings[pool] = {}
             for key in sorted(key for key in self.state.filling.lines if key[0] == pool):
-                line = self.state.filling.lines[key]
-                beyond = self._beyond(key)
-                borrowed = [place[4] for place in line if place[5] and beyond is not None and place >= beyond]
-                tiers = frozenset(place[1] for place in line if place[5])
+                beyond, least, tiers = self.state.filling.beyond[key], -1, set()
+                for place in self.state.filling.lines[key]:
+                    if place[5]:
+                        tiers.add(place[1])
+                        if beyond is not None and place >= beyond and (least < 0 or place[4] < least):
+                            least = place[4]
                 if tiers:
-                    known[key[1]] = Holdings(min(borrowed, default=-1), tiers)
+                    known[key[1]] = Holdings(least, tiers)
         return known
 
     def nodes_of(self, pool: str, team: int, tier: int) -> list[int]:
@@ -88,15 +88,6 @@ class Candidates:
             runs = (self.state.runs[place[3]] for place in line if place[5] and place[1] >= tier)
             known = self._nodes[pool, team, tier] = sorted({part.node for run in runs for part in run.parts})
         return known
-
-    def _beyond(self, key: tuple[str, int]) -> Place | None:
-        """The first of this (pool, team)'s runs that is borrowed."""
-        if key not in self._lines:
-            filling = self.state.filling
-            index = filling.borrowed_from(key, self.state.account(*key).guaranteed)
-            line = filling.lines[key]
-            self._lines[key] = line[index] if index < len(line) else None
-        return self._lines[key]
 
     # ---------------------------------------------------------------------------------------- by node
     def on_host(self, node: int) -> list[Victim]:
@@ -117,8 +108,7 @@ class Candidates:
         run, place = self.state.runs[job], self.state.filling.place_of(job)
         ask, ran = run.ask, max(0, self.now - run.running_at) if run.running_at else 0
         tier, units = place[1], place[4]
-        beyond = self._beyond((run.pool, ask.team))
-        guaranteed = beyond is None or place < beyond
+        guaranteed = self.state.filling.is_guaranteed(job)
         lost_s, turn = ran, False
         if self._saves(run) and (self.policy.keeps_work or self._memory.get(run.parts[0].node, -1) >= ask.saved_mib):
             lost_s = self.suspend_cost_s(run)

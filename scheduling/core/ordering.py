@@ -31,7 +31,7 @@ class Cursor:
 
     def __init__(self, row: Row) -> None:
         self.row, self.index = row, 0
-        self.dead: dict[Kind, int] = {}
+        self.dead: dict[Kind, int] | None = None
 
 
 class Seat:
@@ -113,8 +113,8 @@ class Tournament:
     def bury(self, kind: Kind, limit_s: int) -> None:
         """Nobody of this kind behind the champion on its own row needs to be tried with such a limit or a longer
         one."""
-        dead = self._cursor.dead
-        dead[kind] = min(dead.get(kind, NEVER), limit_s)
+        cursor = self._cursor
+        cursor.dead = {**(cursor.dead or {}), kind: limit_s}  # limits only fall: what is as long is not tried again
 
     def buried(self, kind: Kind, *, family: bool) -> None:
         """Some of this kind, or of its family, need not be tried any more, whoever asks for them."""
@@ -283,7 +283,7 @@ class Tournament:
     def standing(self) -> list[Pair]:
         """Everybody who took part, in the order in which they stand now. While nothing is decided the tournament is a
         sort: each row's terms from the root down to the person, then the jobs' own."""
-        ranked: dict[Key, list[Row]] = {}
+        ranked: dict[Key, Row] = {}
         for seat in self._team_seats.values():
             known: dict[Rank, tuple[Key, str, int]] = {}
             for person in seat.seats:
@@ -291,11 +291,9 @@ class Tournament:
                     for rank, row in self.queue.rows[person.team][person.user].items():
                         if rank not in known:
                             known[rank] = self._team_terms(row[0])
-                        ranked.setdefault(self._with_person(known[rank], person), []).append(row)
-        standing: list[Pair] = []
-        for _, rows in sorted(ranked.items(), key=lambda item: item[0]):
-            standing += rows[0] if len(rows) == 1 else sorted(pair for row in rows for pair in row)
-        return standing
+                        terms = self._with_person(known[rank], person)
+                        ranked[terms] = sorted((*ranked[terms], *row)) if terms in ranked else row
+        return [pair for terms in sorted(ranked) for pair in ranked[terms]]
 
     def terms(self, team: int, user: int, pair: Pair) -> Key:
         """critical, tier, then per level (beyond its guarantee, weight 0, share), then the person's share."""

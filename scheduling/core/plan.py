@@ -14,6 +14,7 @@ simulator, estimates, what-if questions and the replay of a dumped snapshot. The
 Long because the ladder of one job is read from top to bottom.
 """
 
+from collections.abc import Iterator
 from dataclasses import replace
 
 from scheduling.core.backfill import TimeMap
@@ -61,15 +62,14 @@ class Planner(State):
         if not self.explain:
             return decided
         # The same wait for the same cause is the same Hold: a queue that stands still costs nothing to tell.
-        last, fresh, holds = self._last_holds, {}, []
+        last, fresh = self._last_holds, {}
         for job, version, cause in cycle.waiting():
             hold = last.get(job)
             if hold is None or hold.cause is not cause or hold.version != version:
                 hold = Hold(job, version, cause)
             fresh[job] = hold
-            holds.append(hold)
         self._last_holds = fresh
-        return replace(decided, holds=tuple(holds))
+        return replace(decided, holds=tuple(fresh.values()))
 
     def _lost(self, claim: Claim, now: int) -> bool:
         """Its time is over and its victims are still there. (Where they are gone, a late cycle fulfils it all the same:
@@ -368,22 +368,22 @@ class Cycle:
         return known
 
     # ---------------------------------------------------------------------------------------- 5. explain
-    def waiting(self) -> list[tuple[int, int, Cause]]:
+    def waiting(self) -> Iterator[tuple[int, int, Cause]]:
         """(job, version, cause) of everybody who goes on waiting, as they stand in the queue."""
         placed = {place.job for place in self.places}
         asks, cause_of = self.state.queue.asks, self.cause_of
-        waiting = []
         for entry, kind in self.standing:
             job = entry[6]
             if job not in placed:
                 cause = cause_of.get(job) or kind.cause or kind.family.cause
                 assert cause is not None, f"job {job} was never looked at"
-                waiting.append((job, asks[job].version, cause))
-        return waiting
+                yield job, asks[job].version, cause
 
     def _put_back(self, mark: int) -> None:
         """The plan is made; the state waits for what really happens."""
         self.eviction.undo()
+        decided: list[Place | Claim] = [*self.places, *self.claims]
+        self.state.bounds.touch(part.node for decision in decided for part in decision.parts)
         for job in reversed(self._taken):
             self.state.discharge(job)
         self.state.ledger.rollback(mark)

@@ -12,7 +12,6 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from scheduling.core.bounds import Bounds
 from scheduling.core.candidates import Candidates, Victim
 from scheduling.core.cluster import Ask, Claim, Part
 from scheduling.core.ledger import Host, Ledger
@@ -37,9 +36,12 @@ class Eviction:
         self.cycle, self.state, self.now, self.policy = cycle, cycle.state, cycle.now, cycle.policy
         self.candidates = Candidates(cycle)
         self.rights = Rights(cycle, self.candidates)
-        self.bounds = Bounds(self.state.ledger, self.candidates)
+        self.bounds = self.state.bounds
+        self.bounds.touch(self.state.filling.draw(lambda pool, team: self.state.account(pool, team).guaranteed))
+        self.bounds.begin(self.now, self.candidates)
         self.smallest = SmallestSet(cycle, self.rights)
         self._handed: list[tuple[Held, int]] = []
+        self._fell: set[int] = set()
         self._probed: set[int] = set()
         self._failed: dict[tuple[object, ...], Minima] = {}
 
@@ -209,8 +211,9 @@ class Eviction:
         for held, passed in state.hand_over(units, pool, ids):
             self._handed.append((held, passed))
         nodes = {part.node for run in runs for part in run.parts}
+        self._fell |= nodes
         self.candidates.fall(ids, nodes)
-        self.bounds.moved(nodes)
+        self.bounds.fell(nodes)
         self.rights.moved(pool, ask.team)
         for team in sorted({victim.team for victim in victims}):
             self.rights.moved(pool, team)
@@ -242,6 +245,7 @@ class Eviction:
         for held, passed in self._handed:
             self.state.account(held.pool, held.team).add(passed)
             held.handed -= passed
+        self.bounds.touch(sorted(self._fell))
 
 
 def _on(ledger: Ledger, gpu: int) -> list[int]:

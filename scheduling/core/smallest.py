@@ -24,25 +24,26 @@ class SmallestSet:
     def on(
         self, taking: Taking, host: Host, cards: int, before: tuple[Victim, ...], to_beat: SetKey | None
     ) -> tuple[Victim, ...] | None:
-        """The best set on one node, if it is better than `to_beat`: where there are few candidates, all sets are
-        compared. `before`: victims that go for earlier replicas of the same gang."""
+        """The best set on one node, unless it is worse than `to_beat`: where there are few candidates, all sets are
+        compared. `before`: victims that go for earlier replicas of the same gang. Sets that are as good as `to_beat`
+        count, so that the choice among nodes does not depend on the order in which they are looked at."""
         want, known = taking.want, {victim.job for victim in before}
         ranked = self.rights.on(host.id, taking, known)
         if not ranked and not known and want.shape.gpus > host.free.bit_count():
             return None
         if not self._room_with(want, host, cards, {v.job for v in ranked} | known):
             return None
-        best: tuple[Victim, ...] | None = None
+        best = self._greedy(taking, host, cards, ranked, before) if len(ranked) > EXACT else None
+        if best is not None and (to_beat is None or cost_of(best) < to_beat):
+            to_beat = cost_of(best)
         for size in range(min(len(ranked), EXACT) + 1):
             for chosen in combinations(ranked[:EXACT], size):
                 key = cost_of(chosen)
-                if to_beat is not None and key >= to_beat:
+                if to_beat is not None and key > to_beat:
                     continue
                 fits = self._room_with(want, host, cards, {v.job for v in chosen} | known)
                 if fits and self.rights.in_allowed_order(taking, (*before, *chosen)):
                     best, to_beat = chosen, key
-        if best is None and len(ranked) > EXACT:
-            best = self._greedy(taking, host, cards, ranked, before)
         return best
 
     def _greedy(

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from scheduling.core import mig
+from scheduling.core.bounds import Bounds
 from scheduling.core.cluster import Ask, Booking, Claim, Cluster, Instance, Node, Part, Past, Pool, Run, Shape, Team
 from scheduling.core.decisions import Recut
 from scheduling.core.filling import Filling
@@ -53,6 +54,7 @@ class State:
         self.trees: dict[str, Tree] = {}
         self.runs: dict[int, Run] = {}
         self.filling = Filling()
+        self.bounds = Bounds(self.ledger)
         self.held: dict[int, Held] = {}
         self.claims: dict[int, Claim] = {}
         self.bookings: tuple[Booking, ...] = ()
@@ -105,6 +107,7 @@ class State:
         """A run moved to another state (RUNNING, SUSPENDING, STOPPING …); its parts are the same as before."""
         self.runs[run.job] = run = replace(run, pool=self.held[run.job].pool)
         self.filling.add(run, self.queue.tier_of(run.ask), self.held[run.job].units)
+        self.bounds.touch(part.node for part in run.parts)
 
     def ended(self, job: int, *, now: int) -> None:
         """A run's parts are free (released, or suspended: then `submit` it with `pinned`)."""
@@ -132,6 +135,7 @@ class State:
         held = self.held[job]
         self._settle(held.pool, held.team, held.user, now)
         self._release(job, claim.parts)
+        self._touch_runs(claim.victims)
         for victim in claim.victims:
             gone = self.held.get(victim)
             if gone is not None and gone.handed:
@@ -167,6 +171,7 @@ class State:
     def node_removed(self, node: int) -> None:
         """A node is gone for good. Runs that are still there end on their own."""
         self.ledger.remove_node(node)
+        self.bounds.touch((node,))
         self.nodes_moved = True
 
     def teams_changed(self, teams: Iterable[Team]) -> None:
@@ -267,6 +272,7 @@ class State:
     # ---------------------------------------------------------------------------------------- bookkeeping
     def _add_node(self, node: Node) -> None:
         self.ledger.add_node(node)
+        self.bounds.touch((node.id,))
         if node.gpus:
             self.gpu_pools.add(node.pool)
         if node.pool not in self.trees and self.teams_known:
@@ -300,6 +306,11 @@ class State:
         units = sum(self.units_of(part, claim.pool) for part in claim.parts)
         self._hold(claim.job, Held(claim.pool, team, user, units, ask.preemptible if ask else True), claim.parts)
         self.hand_over(units, claim.pool, claim.victims)
+        self._touch_runs(claim.victims)
+
+    def _touch_runs(self, jobs: tuple[int, ...]) -> None:
+        """They are victims now, or are so no more."""
+        self.bounds.touch(part.node for job in jobs if job in self.runs for part in self.runs[job].parts)
 
     def hand_over(self, units: int, pool: str, victims: tuple[int, ...]) -> list[tuple[Held, int]]:
         """What passes from victims to a claim is the beneficiary's use from now on, and must not count twice."""
@@ -327,18 +338,19 @@ class State:
 
     def _hold(self, job: int, held: Held, parts: tuple[Part, ...]) -> None:
         self.charge(job, held)
-        self._note_instances(parts)
+        self._note(parts)
         for part in parts:
             self.ledger.take(job, part)
 
     def _release(self, job: int, parts: tuple[Part, ...]) -> None:
         self.discharge(job)
-        self._note_instances(parts)
+        self._note(parts)
         for part in parts:
             self.ledger.give(job, part)
 
-    def _note_instances(self, parts: tuple[Part, ...]) -> None:
-        """Which instances are held decides what of their card is stranded."""
+    def _note(self, parts: tuple[Part, ...]) -> None:
+        """What is held has changed there. Which instances are held decides what of their card is stranded."""
+        self.bounds.touch(part.node for part in parts)
         if any(piece.profile for part in parts for piece in part.pieces):
             self.instances_moved = True
 
