@@ -11,13 +11,12 @@ from collections.abc import Iterable, Iterator
 
 from scheduling.core.candidates import Candidates
 from scheduling.core.ledger import Ledger
-from scheduling.core.queue import Kind
 
 #: the first three terms of a SetKey, or less
 Bound = tuple[bool, int, int]
 NOTHING: Bound = (False, -(1 << 30), 0)
-#: a team and a tier: its borrowed work or, of any class, its work of this tier and lower ones
-Owner = tuple[int, int]
+#: who takes from its own team: (team, tier, whether nobody else's borrowed work may be taken beside it)
+Owner = tuple[int, int, bool]
 #: (cards free by then, bound), the cheapest first
 Steps = list[tuple[int, Bound]]
 
@@ -50,7 +49,7 @@ class Bounds:
         self._orders: dict[tuple[str, int, Owner | None], Order] = {}
         self._steps: dict[int, dict[Owner | None, Steps]] = {}
         self._happened: list[int] = []
-        self._now, self._begun = -1, 0
+        self._now = -1
 
     def touch(self, nodes: Iterable[int]) -> None:
         """Something has come, gone or changed on these nodes."""
@@ -61,23 +60,20 @@ class Bounds:
         self.candidates = candidates
         if now < self._now or len(self._happened) > 4 * len(self.ledger.hosts):
             self._orders.clear()
-            self._steps.clear()
             self._happened.clear()
-            self._begun = 0
-        for node in self._happened[self._begun :]:
-            self._steps.pop(node, None)
-        self._now, self._begun = now, len(self._happened)
+        self._steps.clear()
+        self._now = now
 
     def fell(self, nodes: Iterable[int]) -> None:
         """While a plan is made runs on these nodes fall: what they offered is gone, and bounds get worse."""
         for node in nodes:
             self._steps.pop(node, None)
 
-    def ordered(self, pool: str, gpus: int, owner: Kind | None, *, trial: bool) -> Iterator[tuple[Bound, int]]:
-        """Nodes where room may be made, the cheapest first: whoever asks, or nodes with work of lower tiers of the
-        owner's team. In a `trial`, with a part of a gang taken, stored bounds are good enough, and others would be
-        wrong afterwards."""
-        key = (pool, gpus, (owner.team, owner.tier) if owner else None)
+    def ordered(self, pool: str, gpus: int, owner: Owner | None, *, trial: bool) -> Iterator[tuple[Bound, int]]:
+        """Nodes where room may be made, the cheapest first: whoever asks, or nodes with work of the owner's team, of
+        its tier and lower ones. In a `trial`, with a part of a gang taken, stored bounds are good enough, and others
+        would be wrong afterwards."""
+        key = (pool, gpus, owner)
         order = self._orders.get(key) or self._new_order(*key)
         for node in dict.fromkeys(self._happened[order.known :]):
             order.put(node, self._bound(node, *key))
@@ -94,7 +90,7 @@ class Bounds:
     def _new_order(self, pool: str, gpus: int, owner: Owner | None) -> Order:
         order = self._orders[pool, gpus, owner] = Order()
         order.known = len(self._happened)
-        nodes = self.candidates.nodes_of(pool, *owner) if owner else list(self.ledger.hosts)
+        nodes = self.candidates.nodes_of(pool, *owner[:2]) if owner else list(self.ledger.hosts)
         bounds = ((node, self._bound(node, pool, gpus, owner)) for node in nodes)
         order.of = {node: bound for node, bound in bounds if bound is not None}
         order.nodes = sorted((bound, node) for node, bound in order.of.items())
@@ -105,6 +101,8 @@ class Bounds:
         set does."""
         host = self.ledger.hosts.get(node)
         if host is None or not host.node.accepts or host.node.pool != pool or host.group.size < gpus:
+            return None
+        if owner is not None and self.candidates.lowest_on(node).get(owner[0], -1) < owner[1]:
             return None
         missing = gpus - host.free.bit_count()
         if not gpus or missing <= 0:
@@ -121,14 +119,13 @@ class Bounds:
     def _steps_of(self, node: int, owner: Owner | None) -> Steps:
         """The cheapest class of runs that together free so many cards, and the least work that any of them loses."""
         steps: Steps = []
-        freed, cheapest, owns = 0, -1, owner is None
+        freed, cheapest = 0, -1
         for victim in self.candidates.on_host(node):
-            own = owner is not None and victim.team == owner[0] and victim.tier >= owner[1]
-            owns = owns or own
-            if victim.guaranteed and owner is not None and not own:
+            own = owner is None or (victim.team == owner[0] and victim.tier >= owner[1])
+            if not own and owner is not None and (victim.guaranteed or owner[2]):
                 continue
             if cheapest < 0 or victim.lost < cheapest:
                 cheapest = victim.lost
             freed += victim.cards_on(node)
             steps.append((freed, (victim.guaranteed, -victim.tier, cheapest)))
-        return steps if owns else []
+        return steps

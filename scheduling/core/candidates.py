@@ -54,6 +54,7 @@ class Candidates:
         self._memory = {host.id: host.memory for host in self.state.ledger.hosts.values()}
         self._victims: dict[int, Victim] = {}
         self._on_host: dict[int, list[Victim]] = {}
+        self._lowest: dict[int, dict[int, int]] = {}
         self._holdings: dict[str, dict[int, Holdings]] = {}
         self._nodes: dict[tuple[str, int, int], list[int]] = {}
 
@@ -102,6 +103,18 @@ class Candidates:
             ]
             known.sort(key=lambda v: (v.guaranteed, -v.tier, v.lost, v.job))
             self._on_host[node] = known
+        return known
+
+    def lowest_on(self, node: int) -> dict[int, int]:
+        """The lowest tier of each team's work on a node that may be evicted, as the highest rank."""
+        known = self._lowest.get(node)
+        if known is None:
+            known = self._lowest[node] = {}
+            filling = self.state.filling
+            for job in filling.on_node.get(node, ()):
+                place, team = filling.place_of(job), self.state.runs[job].ask.team
+                if place[5] and place[1] > known.get(team, -1):
+                    known[team] = place[1]
         return known
 
     def _victim(self, job: int) -> Victim:

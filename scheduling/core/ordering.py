@@ -73,10 +73,11 @@ class Tournament:
         """All jobs of a team take part."""
         seat = self._seat_of(team)
         people = self.queue.rows.get(team, {})
+        inside: dict[Rank | None, bool] = {}
         for user in sorted(people):
             person = Seat(team, user, seat)
             self.shares.recall(team, user)
-            person.rows = [(self._row_key(row[0]), Cursor(row)) for row in people[user].values()]
+            person.rows = [(self._row_key(row[0], inside), Cursor(row)) for row in people[user].values()]
             heapify(person.rows)
             seat.seats.append(person)
 
@@ -238,11 +239,16 @@ class Tournament:
         person.best = pair
 
     # ---------------------------------------------------------------------------------------- keys
-    def _row_key(self, pair: Pair) -> Key:
-        """Among a person's own jobs: critical, in-guarantee, tier, and the job's own terms."""
+    def _row_key(self, pair: Pair, known: dict[Rank | None, bool] | None = None) -> Key:
+        """Among a person's own jobs: critical, in-guarantee, tier, and the job's own terms. `known`: whether a rank of
+        this team is within the guarantee, while nothing is decided."""
         entry, kind = pair
-        pool, units = self.where(kind)
-        inside = self.trees[pool].account(kind.team).guarantees(units) if pool else False
+        inside = known.get(kind.rank) if known is not None else None
+        if inside is None:
+            pool, units = self.where(kind)
+            inside = self.trees[pool].account(kind.team).guarantees(units) if pool else False
+            if known is not None:
+                known[kind.rank] = inside
         return (entry[0], not inside, *entry[1:])
 
     def _key(self, child: Seat) -> Key | None:

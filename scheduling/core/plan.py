@@ -14,7 +14,6 @@ simulator, estimates, what-if questions and the replay of a dumped snapshot. The
 Long because the ladder of one job is read from top to bottom.
 """
 
-from collections.abc import Iterator
 from dataclasses import replace
 
 from scheduling.core.backfill import TimeMap
@@ -61,15 +60,8 @@ class Planner(State):
         decided = cycle.decide()
         if not self.explain:
             return decided
-        # The same wait for the same cause is the same Hold: a queue that stands still costs nothing to tell.
-        last, fresh = self._last_holds, {}
-        for job, version, cause in cycle.waiting():
-            hold = last.get(job)
-            if hold is None or hold.cause is not cause or hold.version != version:
-                hold = Hold(job, version, cause)
-            fresh[job] = hold
-        self._last_holds = fresh
-        return replace(decided, holds=tuple(fresh.values()))
+        self._last_holds = cycle.holds(self._last_holds)
+        return replace(decided, holds=tuple(self._last_holds.values()))
 
     def _lost(self, claim: Claim, now: int) -> bool:
         """Its time is over and its victims are still there. (Where they are gone, a late cycle fulfils it all the same:
@@ -368,16 +360,22 @@ class Cycle:
         return known
 
     # ---------------------------------------------------------------------------------------- 5. explain
-    def waiting(self) -> Iterator[tuple[int, int, Cause]]:
-        """(job, version, cause) of everybody who goes on waiting, as they stand in the queue."""
+    def holds(self, last: dict[int, Hold]) -> dict[int, Hold]:
+        """Everybody who goes on waiting, as they stand in the queue. The same wait for the same cause is the same Hold
+        as the last time: a queue that stands still costs nothing to tell."""
         placed = {place.job for place in self.places}
         asks, cause_of = self.state.queue.asks, self.cause_of
+        holds: dict[int, Hold] = {}
         for entry, kind in self.standing:
             job = entry[6]
-            if job not in placed:
-                cause = cause_of.get(job) or kind.cause or kind.family.cause
-                assert cause is not None, f"job {job} was never looked at"
-                yield job, asks[job].version, cause
+            if job in placed:
+                continue
+            cause = cause_of.get(job) or kind.cause or kind.family.cause
+            assert cause is not None, f"job {job} was never looked at"
+            hold, version = last.get(job), asks[job].version
+            same = hold is not None and hold.cause is cause and hold.version == version
+            holds[job] = hold if hold is not None and same else Hold(job, version, cause)
+        return holds
 
     def _put_back(self, mark: int) -> None:
         """The plan is made; the state waits for what really happens."""

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from scheduling.core.bounds import NOTHING
 from scheduling.core.candidates import Candidates, Victim
 from scheduling.core.cluster import Ask, Claim, Part
 from scheduling.core.ledger import Host, Ledger
@@ -164,11 +165,14 @@ class Eviction:
             for bound, host_id in self.bounds.ordered(want.pool, want.shape.gpus, None, trial=trial):
                 if (best and bound > best[0][0][:3]) or (bound[0] and not taking.any_class):
                     break
+                if bound != NOTHING and not taking.others:
+                    break  # the rest of a gang may lie where nobody need go
                 if host_id not in seen:
                     seen.add(host_id)
                     yield host_id
         if taking.own:
-            for bound, host_id in self.bounds.ordered(want.pool, want.shape.gpus, taking.kind, trial=trial):
+            owner = (taking.kind.team, taking.kind.tier, not taking.others)
+            for bound, host_id in self.bounds.ordered(want.pool, want.shape.gpus, owner, trial=trial):
                 if best and bound > best[0][0][:3]:
                     break
                 if host_id not in seen:

@@ -71,6 +71,7 @@ class Rights:
         self._version = 0
         self._moves: dict[int, int] = {}
         self._takings: dict[tuple[str, int, int, int], tuple[int, Taking]] = {}
+        self._lenders: dict[tuple[str, int, int], tuple[int, bool]] = {}
         self._known_sides: dict[tuple[int, int], tuple[Account, Account]] = {}
         self._known_loans: dict[tuple[str, int, int, int, int], tuple[int, int, bool]] = {}
 
@@ -102,17 +103,24 @@ class Rights:
         if mine is not None:
             higher = self.policy.preempt and max(mine.tiers) > kind.tier
             taking.own = higher or (self.rotates(kind) and kind.tier in mine.tiers)
-        tree = self.state.trees[pool]
-        account = tree.account(kind.team)
-        for team, held in holdings.items():
-            if team == kind.team:
-                continue
-            if taking.any_class or (
-                held.least_borrowed >= 0
-                and self._lends(pool, account, tree.account(team), taking.units, held.least_borrowed)
-            ):
-                taking.others = True
-                return
+        taking.others = taking.any_class and len(holdings) > (mine is not None)
+        if not taking.others:
+            taking.others = self._anybody_lends(pool, kind.team, taking.units)
+
+    def _anybody_lends(self, pool: str, team: int, units: int) -> bool:
+        """May so many units be taken from any other team? What may be taken of it at all, may be of its smallest."""
+        key = (pool, team, units)
+        version, found = self._lenders.get(key, (-1, False))
+        if version != self._version:
+            tree = self.state.trees[pool]
+            mine = tree.account(team)
+            found = any(
+                other != team and held.least_borrowed >= 0
+                and self._lends(pool, mine, tree.account(other), units, held.least_borrowed)
+                for other, held in self.candidates.holdings(pool).items()
+            )  # fmt: skip
+            self._lenders[key] = self._version, found
+        return found
 
     def rotates(self, kind: Kind) -> bool:
         """May jobs of this kind take turns with their likes? (Those of one team only: turns never cross teams. Without
