@@ -168,10 +168,14 @@ class TimeMap:
         version, known = self._card_ends.get((host.id, suitable), (-1, []))
         if version != host.moves:
             ends = self.search.promises.ends
-            known = sorted(
-                max([ends[job] for job, _ in host.cards[place]]) if host.cards[place] else self.now
-                for place in bits(suitable)
-            )
+            known = []
+            for place in bits(suitable):
+                card = host.cards[place]
+                at = ends[card[0][0]] if card else self.now
+                for job, _ in card[1:]:
+                    at = max(at, ends[job])
+                known.append(at)
+            known.sort()
             self._card_ends[host.id, suitable] = (host.moves, known)
         return known
 
@@ -226,7 +230,7 @@ class TimeMap:
         ends = self.search.promises.ends
         free = host.free
         for place, card in enumerate(host.cards):
-            if card and all(ends[job] <= at for job, _ in card):
+            if card and ends[card[0][0]] <= at and all(ends[job] <= at for job, _ in card[1:]):
                 free |= 1 << place
         return free
 

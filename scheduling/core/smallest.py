@@ -29,14 +29,13 @@ class SmallestSet:
         count, so that the choice among nodes does not depend on the order in which they are looked at."""
         want, known = taking.want, {victim.job for victim in before}
         ranked = self.rights.on(host.id, taking, known)
-        if not ranked and not known and want.shape.gpus > host.free.bit_count():
-            return None
-        if not self._room_with(want, host, cards, {v.job for v in ranked} | known):
+        if len(ranked) > 1 and not self._room_with(want, host, cards, {v.job for v in ranked} | known):
             return None
         best = self._greedy(taking, host, cards, ranked, before) if len(ranked) > EXACT else None
         if best is not None and (to_beat is None or cost_of(best) < to_beat):
             to_beat = cost_of(best)
-        for size in range(min(len(ranked), EXACT) + 1):
+        least = 1 if not known and want.shape.gpus > host.free.bit_count() else 0  # nobody gone: too few cards are free
+        for size in range(least, min(len(ranked), EXACT) + 1):
             for chosen in combinations(ranked[:EXACT], size):
                 key = cost_of(chosen)
                 if to_beat is not None and key > to_beat:
