@@ -12,26 +12,14 @@ trial any more. An eviction moves keys on the way of the victim's team. Nobody e
 
 from heapq import heapify, heappop, heappush, heapreplace
 
-from scheduling.core.queue import NEVER, Entry, Kind, Pair, Queue, Rank, Row
+from scheduling.core.queue import NEVER, Entry, Key, Kind, Pair, Queue, Rank, Row
 from scheduling.core.quota import Account, Tree, common_scales
 from scheduling.core.shares import Shares
 
 __all__ = ["NEVER", "Entry", "Kind", "Queue", "Seat", "Tournament"]
 
-Key = tuple[int, ...]
 #: (pool, units, within the guarantee)
 Place = tuple[str, int, bool]
-
-
-class Cursor:
-    """How far the walk has come on one row. `dead`: kinds of which jobs with such a limit or a longer one are skipped
-    on this row only."""
-
-    __slots__ = ("dead", "index", "row")
-
-    def __init__(self, row: Row) -> None:
-        self.row, self.index = row, 0
-        self.dead: dict[Kind, int] | None = None
 
 
 class Seat:
@@ -48,7 +36,7 @@ class Seat:
     def __init__(self, team: int, user: int, parent: "Seat | None") -> None:
         self.team, self.user, self.parent = team, user, parent
         self.heap: list[tuple[Key, int, Seat]] = []
-        self.rows: list[tuple[Key, Cursor]] = []
+        self.rows: list[tuple[Key, Row]] = []
         self.seats: list[Seat] = []
         self.best: Pair | None = None
         self.key: Key | None = None
@@ -65,7 +53,7 @@ class Tournament:
         self.shares = Shares(trees, common_scales(trees), now, queue.policy.half_life_s)
         self._root = Seat(0, 0, None)
         self._team_seats: dict[int, Seat] = {0: self._root}
-        self._chosen, self._cursor = self._root, Cursor([])
+        self._chosen, self._row = self._root, Row()
         self._held: list[tuple[Account, int]] = []
         self._serial = 0
 
@@ -73,11 +61,14 @@ class Tournament:
         """All jobs of a team take part."""
         seat = self._seat_of(team)
         people = self.queue.rows.get(team, {})
-        inside: dict[Rank | None, bool] = {}
+        outside: dict[Rank, bool] = {}
         for user in sorted(people):
             person = Seat(team, user, seat)
             self.shares.recall(team, user)
-            person.rows = [(self._row_key(row[0], inside), Cursor(row)) for row in people[user].values()]
+            for rank, row in people[user].items():
+                if rank not in outside:
+                    outside[rank] = not self._place(seat, row.pairs[0][1])[2]
+                person.rows.append(row.seed(outside=outside[rank]))
             heapify(person.rows)
             seat.seats.append(person)
 
@@ -92,14 +83,14 @@ class Tournament:
             seat = self._root
             while not seat.user:
                 seat = seat.heap[0][2]
-            self._chosen, self._cursor = seat, seat.rows[0][1]
+            self._chosen, self._row = seat, seat.rows[0][1]
             accounts = (tree.account(seat.team) for tree in self.trees.values())
             self._held = [(account, account.used) for account in accounts if account.used < account.guaranteed]
         return champion
 
     def passed(self) -> None:
         """The champion has been decided: its row goes on behind it."""
-        self._cursor.index += 1
+        self._row.index += 1
         seat, above = self._chosen, self._chosen.parent
         while above is not None:
             seat.moves += 1
@@ -114,8 +105,8 @@ class Tournament:
     def bury(self, kind: Kind, limit_s: int) -> None:
         """Nobody of this kind behind the champion on its own row needs to be tried with such a limit or a longer
         one."""
-        cursor = self._cursor
-        cursor.dead = {**(cursor.dead or {}), kind: limit_s}  # limits only fall: what is as long is not tried again
+        row = self._row
+        row.dead = {**(row.dead or {}), kind: limit_s}  # limits only fall: what is as long is not tried again
 
     def buried(self, kind: Kind, *, family: bool) -> None:
         """Some of this kind, or of its family, need not be tried any more, whoever asks for them."""
@@ -137,6 +128,13 @@ class Tournament:
             seat = self._team_seats.get(account.team)
             if seat is not None:
                 self._rekey(seat)
+
+    def close(self) -> None:
+        """The walk is over: seats that know each other are let go at once, not left to the garbage collector."""
+        for seat in self._team_seats.values():
+            seat.seats.clear()
+            seat.heap.clear()
+            seat.champions.clear()
 
     # ---------------------------------------------------------------------------------------- the tree
     def _seat_of(self, team: int) -> Seat:
@@ -176,9 +174,9 @@ class Tournament:
             for person in seat.seats:
                 if person.user:
                     person.rows = [
-                        (self._row_key(cursor.row[cursor.index]), cursor)
-                        for _, cursor in person.rows
-                        if cursor.index < len(cursor.row)
+                        (self._row_key(row.pairs[row.index]), row)
+                        for _, row in person.rows
+                        if row.index < len(row.pairs)
                     ]
                     heapify(person.rows)
             self._fill(seat)
@@ -208,24 +206,24 @@ class Tournament:
     def _champion_of_rows(self, seat: Seat) -> Pair | None:
         rows = seat.rows
         while rows:
-            key, cursor = rows[0]
-            row, index = cursor.row, cursor.index
-            while index < len(row):
-                entry, kind = row[index]
+            key, row = rows[0]
+            pairs, index = row.pairs, row.index
+            while index < len(pairs):
+                entry, kind = pairs[index]
                 limit = entry[7]
                 alive = limit < kind.dead_from and limit < kind.family.dead_from
-                if alive and (not cursor.dead or limit < cursor.dead.get(kind, NEVER)):
+                if alive and (not row.dead or limit < row.dead.get(kind, NEVER)):
                     break
                 index += 1
-            cursor.index = index
-            if index >= len(row):
+            row.index = index
+            if index >= len(pairs):
                 heappop(rows)
                 continue
-            present = self._row_key(row[index])
+            present = self._row_key(pairs[index])
             if present == key:
-                self._best_is(seat, row[index])
+                self._best_is(seat, pairs[index])
                 return seat.best
-            heapreplace(rows, (present, cursor))
+            heapreplace(rows, (present, row))
         self._best_is(seat, None)
         return None
 
@@ -239,16 +237,11 @@ class Tournament:
         person.best = pair
 
     # ---------------------------------------------------------------------------------------- keys
-    def _row_key(self, pair: Pair, known: dict[Rank | None, bool] | None = None) -> Key:
-        """Among a person's own jobs: critical, in-guarantee, tier, and the job's own terms. `known`: whether a rank of
-        this team is within the guarantee, while nothing is decided."""
+    def _row_key(self, pair: Pair) -> Key:
+        """Among a person's own jobs: critical, in-guarantee, tier, and the job's own terms."""
         entry, kind = pair
-        inside = known.get(kind.rank) if known is not None else None
-        if inside is None:
-            pool, units = self.where(kind)
-            inside = self.trees[pool].account(kind.team).guarantees(units) if pool else False
-            if known is not None:
-                known[kind.rank] = inside
+        pool, units = self.where(kind)
+        inside = self.trees[pool].account(kind.team).guarantees(units) if pool else False
         return (entry[0], not inside, *entry[1:])
 
     def _key(self, child: Seat) -> Key | None:
@@ -289,16 +282,16 @@ class Tournament:
     def standing(self) -> list[Pair]:
         """Everybody who took part, in the order in which they stand now. While nothing is decided the tournament is a
         sort: each row's terms from the root down to the person, then the jobs' own."""
-        ranked: dict[Key, Row] = {}
+        ranked: dict[Key, list[Pair]] = {}
         for seat in self._team_seats.values():
             known: dict[Rank, tuple[Key, str, int]] = {}
             for person in seat.seats:
                 if person.user:
                     for rank, row in self.queue.rows[person.team][person.user].items():
                         if rank not in known:
-                            known[rank] = self._team_terms(row[0])
+                            known[rank] = self._team_terms(row.pairs[0])
                         terms = self._with_person(known[rank], person)
-                        ranked[terms] = sorted((*ranked[terms], *row)) if terms in ranked else row
+                        ranked[terms] = sorted((*ranked[terms], *row.pairs)) if terms in ranked else row.pairs
         return [pair for terms in sorted(ranked) for pair in ranked[terms]]
 
     def terms(self, team: int, user: int, pair: Pair) -> Key:

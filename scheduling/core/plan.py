@@ -100,6 +100,7 @@ class Cycle:
         self._walk()
         if self.state.explain:
             self.standing = self.tournament.standing()
+        self.tournament.close()
         recuts = recuts_for(self.state, self.places)
         self._put_back(mark)
         return Plan(
@@ -386,3 +387,4 @@ class Cycle:
             self.state.discharge(job)
         self.state.ledger.rollback(mark)
         self.state.promises.clear()
+        del self.eviction  # it knows this cycle: let both go at once, not when the garbage collector comes by

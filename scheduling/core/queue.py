@@ -63,8 +63,31 @@ class Kind:
 KindKey = tuple[int, Shape, int, bool, int]
 FamilyKey = tuple[int, int, bool, int, int]
 Pair = tuple[Entry, Kind]
-#: jobs of one person and one rank, in order
-Row = list[Pair]
+Key = tuple[int, ...]
+
+
+class Row:
+    """The jobs of one person and one rank, in order. The rest is how far the walk of the present plan has come on it:
+    `index`, and in `dead` kinds of which jobs with such a limit or a longer one are skipped on this row only. `seeded`:
+    (key, this row) as the tournament last seeded it."""
+
+    __slots__ = ("dead", "index", "pairs", "seeded")
+
+    def __init__(self) -> None:
+        self.pairs: list[Pair] = []
+        self.index = 0
+        self.dead: dict[Kind, int] | None = None
+        self.seeded: tuple[Key, Row] | None = None
+
+    def seed(self, *, outside: bool) -> "tuple[Key, Row]":
+        """A walk begins. Its key among a person's rows: critical, beyond the guarantee, tier, the first job's terms.
+        The last walk's serves again where it is the same."""
+        self.index, self.dead = 0, None
+        entry = self.pairs[0][0]
+        seeded = self.seeded
+        if seeded is None or seeded[0][7] != entry[6] or seeded[0][1] != outside or seeded[0][3] != entry[2]:
+            seeded = self.seeded = ((entry[0], outside, *entry[1:]), self)
+        return seeded
 
 
 class Queue:
@@ -111,7 +134,7 @@ class Queue:
         if kind.rank is None:
             self._fresh.append(pair)
         else:
-            insort(self._row(pair), pair)
+            insort(self._row(pair).pairs, pair)
 
     def remove(self, job: int) -> None:
         """A job waits no longer."""
@@ -128,8 +151,9 @@ class Queue:
             return  # it is among the fresh ones, which are looked through before the next plan
         people = self.rows[ask.team]
         row = people[ask.user][kind.rank]
-        del row[bisect_left(row, pair)]
-        if not row:
+        del row.pairs[bisect_left(row.pairs, pair)]
+        row.seeded = None
+        if not row.pairs:
             del people[ask.user][kind.rank]
             if not people[ask.user]:
                 del people[ask.user]
@@ -142,7 +166,7 @@ class Queue:
         entry, kind = pair
         assert kind.rank is not None
         user = self.asks[entry[6]].user
-        return self.rows.setdefault(kind.team, {}).setdefault(user, {}).setdefault(kind.rank, [])
+        return self.rows.setdefault(kind.team, {}).setdefault(user, {}).setdefault(kind.rank, Row())
 
     def _family(self, ask: Ask, tier: int) -> Family:
         shape = ask.shape
@@ -198,10 +222,10 @@ class Queue:
         for pair in self.pairs.values() if anew else self._fresh:
             if anew or self.pairs.get(pair[0][6]) is pair:
                 row = self._row(pair)
-                row.append(pair)
+                row.pairs.append(pair)
                 grown[id(row)] = row
         for row in grown.values():
-            row.sort()
+            row.pairs.sort()
         self._fresh.clear()
 
     def entry(self, ask: Ask, tier: int, now: int) -> Entry:
