@@ -9,7 +9,7 @@ bounded anew. No decision depends on how good a bound is: it only says where the
 from bisect import bisect_left, insort
 from collections.abc import Iterable, Iterator
 
-from scheduling.core.candidates import Candidates
+from scheduling.core.candidates import Candidates, cards_on
 from scheduling.core.ledger import Ledger
 
 #: the first three terms of a SetKey, or less
@@ -76,7 +76,8 @@ class Bounds:
         key = (pool, gpus, owner)
         order = self._orders.get(key) or self._new_order(*key)
         for node in dict.fromkeys(self._happened[order.known :]):
-            order.put(node, self._bound(node, *key))
+            if owner is None or node in order.of or owner[0] in self.candidates.teams_on(node):
+                order.put(node, self._bound(node, *key))
         order.known = len(self._happened)
         index = 0
         while index < len(order.nodes):
@@ -102,9 +103,11 @@ class Bounds:
         host = self.ledger.hosts.get(node)
         if host is None or not host.node.accepts or host.node.pool != pool or host.group.size < gpus:
             return None
-        if owner is not None and self.candidates.lowest_on(node).get(owner[0], -1) < owner[1]:
-            return None
         missing = gpus - host.free.bit_count()
+        if owner is not None:
+            lowest, cards = self.candidates.teams_on(node).get(owner[0], (-1, 0))
+            if lowest < owner[1] or (owner[2] and cards < missing):
+                return None
         if not gpus or missing <= 0:
             return NOTHING
         known = self._steps.setdefault(node, {})
@@ -126,6 +129,6 @@ class Bounds:
                 continue
             if cheapest < 0 or victim.lost < cheapest:
                 cheapest = victim.lost
-            freed += victim.cards_on(node)
+            freed += cards_on(victim.parts, node)
             steps.append((freed, (victim.guaranteed, -victim.tier, cheapest)))
         return steps

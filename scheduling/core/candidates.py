@@ -29,11 +29,12 @@ class Victim(NamedTuple):
     parts: tuple[Part, ...]
     sort: tuple[int, int, bool, int]
 
-    def cards_on(self, node: int) -> int:
-        """How many cards, or pieces of cards, it holds there."""
-        if len(self.parts) == 1:
-            return len(self.parts[0].pieces)
-        return sum(len(part.pieces) for part in self.parts if part.node == node)
+
+def cards_on(parts: tuple[Part, ...], node: int) -> int:
+    """How many cards, or pieces of cards, these hold there."""
+    if len(parts) == 1:
+        return len(parts[0].pieces)
+    return sum(len(part.pieces) for part in parts if part.node == node)
 
 
 class Holdings(NamedTuple):
@@ -54,7 +55,7 @@ class Candidates:
         self._memory = {host.id: host.memory for host in self.state.ledger.hosts.values()}
         self._victims: dict[int, Victim] = {}
         self._on_host: dict[int, list[Victim]] = {}
-        self._lowest: dict[int, dict[int, int]] = {}
+        self._teams: dict[int, dict[int, tuple[int, int]]] = {}
         self._holdings: dict[str, dict[int, Holdings]] = {}
         self._nodes: dict[tuple[str, int, int], list[int]] = {}
 
@@ -105,16 +106,17 @@ class Candidates:
             self._on_host[node] = known
         return known
 
-    def lowest_on(self, node: int) -> dict[int, int]:
-        """The lowest tier of each team's work on a node that may be evicted, as the highest rank."""
-        known = self._lowest.get(node)
+    def teams_on(self, node: int) -> dict[int, tuple[int, int]]:
+        """(its lowest tier, as the highest rank; all its cards) of each team's work on a node that may be evicted."""
+        known = self._teams.get(node)
         if known is None:
-            known = self._lowest[node] = {}
-            filling = self.state.filling
+            known = self._teams[node] = {}
+            filling, runs = self.state.filling, self.state.runs
             for job in filling.on_node.get(node, ()):
-                place, team = filling.place_of(job), self.state.runs[job].ask.team
-                if place[5] and place[1] > known.get(team, -1):
-                    known[team] = place[1]
+                place, run = filling.place_of(job), runs[job]
+                if place[5]:
+                    lowest, cards = known.get(run.ask.team, (-1, 0))
+                    known[run.ask.team] = max(lowest, place[1]), cards + cards_on(run.parts, node)
         return known
 
     def _victim(self, job: int) -> Victim:

@@ -231,7 +231,10 @@ class Tournament:
         if person.parent is not None and person.best is not pair:
             champions = person.parent.champions
             if person.best is not None:
-                del champions[person.best[1]][person]
+                alike = champions[person.best[1]]
+                del alike[person]
+                if not alike:
+                    del champions[person.best[1]]
             if pair is not None:
                 champions.setdefault(pair[1], {})[person] = None
         person.best = pair

@@ -171,7 +171,8 @@ class Eviction:
                     seen.add(host_id)
                     yield host_id
         if taking.own:
-            owner = (taking.kind.team, taking.kind.tier, not taking.others)
+            lowest = taking.kind.tier + (not self.rights.rotates(taking.kind))
+            owner = (taking.kind.team, lowest, not taking.others)
             for bound, host_id in self.bounds.ordered(want.pool, want.shape.gpus, owner, trial=trial):
                 if best and bound > best[0][0][:3]:
                     break
