@@ -23,7 +23,7 @@ from scheduling.core.lifecycle import EndReason, JobState
 from scheduling.core.minima import Minima
 from scheduling.core.obstacles import Causes, capacity_cause, never_cause, rights_cause
 from scheduling.core.ordering import Tournament
-from scheduling.core.placement import Want
+from scheduling.core.places.filters import Want
 from scheduling.core.policy import Policy
 from scheduling.core.preemption import Eviction
 from scheduling.core.promises import Promise

@@ -17,7 +17,8 @@ from scheduling.core.candidates import Candidates, Victim
 from scheduling.core.cluster import Ask, Claim, Part
 from scheduling.core.ledger import Host, Ledger
 from scheduling.core.minima import Minima
-from scheduling.core.placement import NODE, Options, Want, domain_of
+from scheduling.core.places.filters import Options, Want
+from scheduling.core.places.gangs import NODE, domain_of
 from scheduling.core.queue import Kind, size_of
 from scheduling.core.smallest import SmallestSet
 from scheduling.core.state import Held

@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING
 
 from scheduling.core.candidates import Victim
 from scheduling.core.ledger import Host
-from scheduling.core.placement import Want, bits
+from scheduling.core.places.cards import bits
+from scheduling.core.places.filters import Want
 from scheduling.core.victims import Rights, SetKey, Taking, cost_of
 
 if TYPE_CHECKING:

@@ -19,7 +19,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from scheduling.core.candidates import Candidates, Victim
-from scheduling.core.placement import Want
+from scheduling.core.places.filters import Want
 from scheduling.core.policy import SizeRule
 from scheduling.core.queue import Kind
 from scheduling.core.quota import Account
