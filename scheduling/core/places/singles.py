@@ -26,18 +26,20 @@ def one_replica(openings: Openings, scores: Scores | None, want: Want, groups: O
 # -------------------------------------------------------------------------------------------- by fragmentation
 def _least_fragmenting(openings: Openings, scores: Scores, want: Want, groups: Options) -> Part | None:
     """The first node, by how little of use to others it costs, on which nothing else stands against it."""
-    suitable = {i: cards for group, cards in groups for bucket in group.buckets for i in bucket}
-    hosts = openings.ledger.hosts
-    for _, _, host_id, left in scores.ranked(want.shape, (hosts[i] for i in suitable)):
-        host = hosts[host_id]
+    allowed = {id(group): cards for group, cards in groups}
+    for _, _, host_id, left in scores.ranked(want.shape, openings.ledger):
+        host = openings.ledger.hosts[host_id]
+        suitable = allowed.get(id(host.group), 0)
+        if not suitable:
+            continue
         if want.shape.gpus:
-            cards = openings.cards_for(host, want, suitable[host_id])
+            cards = openings.cards_for(host, want, suitable)
             if cards:
                 return part_of(host, want.shape, cards)
             continue
         # The card that the score means first; another where that one is somebody else's.
         free = free_of(host)
-        for place in sorted(bits(suitable[host_id]), key=lambda place: (free[place] != left, free[place], place)):
+        for place in sorted(bits(suitable), key=lambda place: (free[place] != left, free[place], place)):
             piece = openings.on_card(want, host, place, host.cards[place])
             if piece is not None and openings.lasts(host, want, place):
                 return Part(host_id, (piece,), want.shape.cpu_millis, want.shape.memory_mib)
