@@ -9,7 +9,10 @@ from heapq import heappop, heappush
 
 from scheduling.core.cluster import Part, Piece, Shape
 from scheduling.core.ledger import Card, Host
-from scheduling.core.placement import Fitting, Options, Search, Want, bits, part_of
+from scheduling.core.placement import Search
+from scheduling.core.places.cards import bits, part_of
+from scheduling.core.places.filters import Fitting, Options, Want
+from scheduling.core.places.gangs import domains
 from scheduling.core.promises import Promise
 
 #: (time, replicas that fit from then on), in the order of time; the last entry is what the empty node holds
@@ -64,7 +67,7 @@ class TimeMap:
             fitting = self._fitting_at(want, hosts, steps, at, want.until - self.now)
             if sum(count for count, _, _ in fitting) < want.shape.replicas:
                 continue
-            for domain in self.search.domains(want.shape, fitting):
+            for domain in domains(self.search.policy.levels, want.shape, fitting):
                 return at, self._parts_at(want, domain, at, want.until - self.now)
         return None
 

@@ -23,7 +23,7 @@ from scheduling.core.lifecycle import EndReason, JobState
 from scheduling.core.minima import Minima
 from scheduling.core.obstacles import Causes, capacity_cause, never_cause, rights_cause
 from scheduling.core.ordering import Tournament
-from scheduling.core.placement import Want
+from scheduling.core.places.filters import Want
 from scheduling.core.policy import Policy
 from scheduling.core.preemption import Eviction
 from scheduling.core.promises import Promise
@@ -145,7 +145,7 @@ class Cycle:
         for job in state.claims:
             ends[job] = now + self.policy.grace_s + state.queue.asks[job].limit_s
         self._promise_calendar()
-        state.ledger.changes.clear()
+        state.ledger.begin_log()
         self.time_map = TimeMap(state.search, now)
         self.tournament = Tournament(state.queue, state.trees, now)
         self.eviction = Eviction(self)
@@ -265,7 +265,8 @@ class Cycle:
     def _fits(self, ask: Ask, kind: Kind, pool: str, units: int) -> bool:
         """Rung 1 and 2: free as it is, or after free parts of a card are cut anew."""
         failed = self._no_fit.setdefault(self._alike(ask, kind, pool), Minima())
-        size = (ask.shape.cpu_millis, ask.shape.memory_mib, ask.limit_s)
+        # While nothing is promised to anybody, it does not matter how long a job lasts.
+        size = (ask.shape.cpu_millis, ask.shape.memory_mib, ask.limit_s if self.state.promises.hosts else 0)
         if failed.covers(size):
             return False
         want = Want(ask.job, ask.team, ask.shape, pool, self.now + ask.limit_s)
@@ -343,8 +344,6 @@ class Cycle:
 
     def _blocked(self, ask: Ask, kind: Kind, want: Want) -> Cause:
         """Would it fit if it were over in a moment? Then it is a reservation that it must not touch."""
-        if not self.state.explain and not self.state.promises.hosts:
-            return self.causes.of(HoldCode.GPUS_BUSY)
         alike = self._alike(ask, kind, want.pool)
         known = self._why.get(alike) or self._why.get((*alike, ask.shape))
         if known is None:
@@ -353,8 +352,6 @@ class Cycle:
             self.state.ledger.rollback(mark)
             if fits:
                 return self.causes.of(HoldCode.RESERVED)
-            if not self.state.explain:
-                return self.causes.of(HoldCode.GPUS_BUSY)
             known = capacity_cause(self.causes, self.state, want)
             binds_all = known.code in BINDS_ALL
             self._why[alike if binds_all else (*alike, ask.shape)] = known

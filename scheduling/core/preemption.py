@@ -17,7 +17,8 @@ from scheduling.core.candidates import Candidates, Victim
 from scheduling.core.cluster import Ask, Claim, Part
 from scheduling.core.ledger import Host, Ledger
 from scheduling.core.minima import Minima
-from scheduling.core.placement import NODE, Options, Want, domain_of
+from scheduling.core.places.filters import Options, Want
+from scheduling.core.places.gangs import NODE, domain_of
 from scheduling.core.queue import Kind, size_of
 from scheduling.core.smallest import SmallestSet
 from scheduling.core.state import Held
@@ -52,7 +53,8 @@ class Eviction:
         shape = ask.shape
         failed = self._failed.setdefault((pool, units, id(kind.family)), Minima())
         size = size_of(self.policy, kind.tier, left_s=ask.limit_s, attained=ask.attained)
-        point = (shape.cpu_millis, shape.memory_mib, ask.limit_s, size)
+        # While nothing is promised to anybody, it does not matter how long a job lasts.
+        point = (shape.cpu_millis, shape.memory_mib, ask.limit_s if self.state.promises.hosts else 0, size)
         if failed.covers(point):
             return None
         want = Want(ask.job, ask.team, shape, pool, self.now + ask.limit_s)
@@ -64,15 +66,18 @@ class Eviction:
             found = self._best_domain(taking, groups)
             if found is not None:
                 return self._claim(want, pool, *found)
-        failed.add(ANYTHING if self._hopeless(want, kind, units) else point)
+        failed.add(ANYTHING if self._hopeless(want, kind, units, size) else point)
         return None
 
-    def _hopeless(self, want: Want, kind: Kind, units: int) -> bool:
+    def _hopeless(self, want: Want, kind: Kind, units: int, size: int) -> bool:
         """Would even a moment on the same cards, without CPU and memory, find no victims? Then the whole family need
-        not look any more. Asked once per family."""
+        not look any more. Asked once per family; not for a job that has been served, where turns are taken: one that
+        has not may still get a turn."""
         if id(kind.family) in self._probed:
             return False
         self._probed.add(id(kind.family))
+        if size and self.rights.rotates(kind):
+            return False
         bare = replace(want, shape=replace(want.shape, cpu_millis=0, memory_mib=0), until=self.now + 1)
         taking = self.rights.taking(bare, kind, units, 0)
         options = self.state.search.options(bare.shape, bare.pool)

@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING
 
 from scheduling.core.candidates import Victim
 from scheduling.core.ledger import Host
-from scheduling.core.placement import Want, bits
+from scheduling.core.places.cards import bits
+from scheduling.core.places.filters import Want
 from scheduling.core.victims import Rights, SetKey, Taking, cost_of
 
 if TYPE_CHECKING:
@@ -34,9 +35,11 @@ class SmallestSet:
         best = self._greedy(taking, host, cards, ranked, before) if len(ranked) > EXACT else None
         if best is not None and (to_beat is None or cost_of(best) < to_beat):
             to_beat = cost_of(best)
-        least = 1 if not known and want.shape.gpus > host.free.bit_count() else 0  # nobody gone: too few cards are free
-        for size in range(least, min(len(ranked), EXACT) + 1):
-            for chosen in combinations(ranked[:EXACT], size):
+        compared = ranked[:EXACT]
+        for size in range(_fewest(want.shape.gpus, host, compared, known), len(compared) + 1):
+            if to_beat is not None and _cheapest(compared, size) > to_beat[:4]:
+                break
+            for chosen in combinations(compared, size):
                 key = cost_of(chosen)
                 if to_beat is not None and key > to_beat:
                     continue
@@ -89,3 +92,23 @@ class SmallestSet:
             self.state.search.on_card(want, host, place, [h for h in host.cards[place] if h[0] not in without])
             for place in bits(cards)
         )
+
+
+def _fewest(gpus: int, host: Host, victims: list[Victim], known: set[int]) -> int:
+    """No set of fewer of these victims frees so many cards here; jobs in `known` are gone already."""
+    missing = gpus - (
+        sum(all(job in known for job, _ in card) for card in host.cards) if known else host.free.bit_count()
+    )
+    count, freed = 0, sorted((victim.cards_on(host.id) for victim in victims), reverse=True)
+    while missing > 0 and count < len(freed):
+        missing -= freed[count]
+        count += 1
+    return count
+
+
+def _cheapest(victims: list[Victim], size: int) -> tuple[bool, int, int, int]:
+    """Not more than the first four terms of `cost_of` for any set of so many of these victims, term by term."""
+    if not size:
+        return (False, -(1 << 30), 0, 0)
+    guaranteed = sorted(v.guaranteed for v in victims)[size - 1]
+    return (guaranteed, sorted(-v.tier for v in victims)[size - 1], sum(sorted(v.lost for v in victims)[:size]), size)

@@ -8,7 +8,8 @@ with Berth's guarantees):
     balance    the same for B; A's share afterwards is not above B's share afterwards (Kueue:
                LessThanOrEqualToFinalShare)
     preempt    within one team a higher tier takes from a lower
-    turns      within one team and a tier that rotates, from suspendable work that had its turn and comes after by size
+    turns      in a tier that rotates, from suspendable work that had its turn and comes after by size: within one
+               team, or where both borrow and B has the larger share
     critical   takes anything of lower tiers while its own team stays within its guarantee
 
 Nothing else ever falls. The order among sets of victims: none of them within a guarantee before some, the highest tier
@@ -19,7 +20,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from scheduling.core.candidates import Candidates, Victim
-from scheduling.core.placement import Want
+from scheduling.core.places.filters import Want
 from scheduling.core.policy import SizeRule
 from scheduling.core.queue import Kind
 from scheduling.core.quota import Account
@@ -105,7 +106,10 @@ class Rights:
             taking.own = higher or (self.rotates(kind) and kind.tier in mine.tiers)
         taking.others = taking.any_class and len(holdings) > (mine is not None)
         if not taking.others:
-            taking.others = self._anybody_lends(pool, kind.team, taking.units)
+            taking.others = self._anybody_lends(pool, kind.team, taking.units) or any(
+                team != kind.team and kind.tier in held.tiers and self._alternate(taking, team, held.least_borrowed)
+                for team, held in holdings.items()
+            )
 
     def _anybody_lends(self, pool: str, team: int, units: int) -> bool:
         """May so many units be taken from any other team? What may be taken of it at all, may be of its smallest."""
@@ -123,8 +127,8 @@ class Rights:
         return found
 
     def rotates(self, kind: Kind) -> bool:
-        """May jobs of this kind take turns with their likes? (Those of one team only: turns never cross teams. Without
-        a size rule all are of one size, and nobody comes after anybody.)"""
+        """May jobs of this kind take turns with their likes? (Without a size rule all are of one size, and nobody comes
+        after anybody.)"""
         tiers = self.policy.tiers
         return kind.tier < len(tiers) and tiers[kind.tier].rotate and tiers[kind.tier].size_rule is not SizeRule.NONE
 
@@ -141,6 +145,7 @@ class Rights:
             may = None if victim.team == own else allowed.get(victim.sort)
             if may is None:
                 may = allowed[victim.sort] = self._may_take(taking, victim)
+            may = may or self._takes_turn(taking, victim)
             if may and victim.job not in before and not self._calm(taking, victim):
                 found.append(victim)
         return found
@@ -149,9 +154,7 @@ class Rights:
         """One victim, as the accounts stand now. `trial`: they have been moved without a word about it."""
         kind, pool, units = taking.kind, taking.want.pool, taking.units
         if victim.team == taking.want.team:
-            if victim.tier > kind.tier:
-                return self.policy.preempt
-            return victim.turn and victim.tier == kind.tier and victim.size > taking.size and self.rotates(kind)
+            return self.policy.preempt if victim.tier > kind.tier else self._takes_turn(taking, victim)
         tree = self.state.trees[pool]
         mine, theirs = tree.account(taking.want.team), tree.account(victim.team)
         if taking.any_class and victim.tier > kind.tier and mine.guarantees(units):
@@ -160,6 +163,30 @@ class Rights:
             return False
         lends = self._lends_now if trial else self._lends
         return lends(pool, mine, theirs, units, victim.units)
+
+    def _takes_turn(self, taking: Taking, victim: Victim) -> bool:
+        """Has the victim had its turn, and more service than the job that asks? Within one team that is all; between
+        teams both must borrow."""
+        kind = taking.kind
+        if not victim.turn or victim.tier != kind.tier or victim.size <= taking.size or not self.rotates(kind):
+            return False
+        if victim.team == taking.want.team:
+            return True
+        return not victim.guaranteed and self._alternate(taking, victim.team, victim.units)
+
+    def _alternate(self, taking: Taking, team: int, lent: int) -> bool:
+        """May borrowed work of one team take turns with borrowed work of so many units of another? Only from a team
+        that has the larger share and keeps it: with but one unit more than it is left with, it is still above what the
+        asking team has now. Otherwise reclaim or balance would hand the cards back at once, and the two would swap
+        them for ever."""
+        tree = self.state.trees[taking.want.pool]
+        mine, theirs = tree.account(taking.want.team), tree.account(team)
+        if lent < 0 or mine.guarantees(taking.units) or not self.rotates(taking.kind):
+            return False
+        my_side, their_side = self._sides(mine, theirs)
+        share = self.cycle.tournament.shares.of_team
+        left = share(their_side.team, tree.pool, 1 - lent, history=False)
+        return _all_above(theirs, their_side) and left > share(my_side.team, tree.pool, 0, history=False)
 
     def _lends(self, pool: str, mine: Account, theirs: Account, units: int, lent: int) -> bool:
         """The same as below, remembered until one of the two sides has moved."""
@@ -224,7 +251,9 @@ class Rights:
         waiting = sorted(victims, key=lambda v: (v.units, v.job))
         taken: list[Victim] = []
         while waiting:
-            nxt = next((v for v in waiting if self._may_take(taking, v, trial=True)), None)
+            nxt = next(
+                (v for v in waiting if self._may_take(taking, v, trial=True) or self._takes_turn(taking, v)), None
+            )
             if nxt is None:
                 break
             waiting.remove(nxt)
