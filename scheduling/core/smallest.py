@@ -3,7 +3,7 @@
 from itertools import combinations
 from typing import TYPE_CHECKING
 
-from scheduling.core.candidates import Victim
+from scheduling.core.candidates import Victim, cards_on
 from scheduling.core.ledger import Host
 from scheduling.core.places.cards import bits
 from scheduling.core.places.filters import Want
@@ -99,7 +99,7 @@ def _fewest(gpus: int, host: Host, victims: list[Victim], known: set[int]) -> in
     missing = gpus - (
         sum(all(job in known for job, _ in card) for card in host.cards) if known else host.free.bit_count()
     )
-    count, freed = 0, sorted((victim.cards_on(host.id) for victim in victims), reverse=True)
+    count, freed = 0, sorted((cards_on(victim.parts, host.id) for victim in victims), reverse=True)
     while missing > 0 and count < len(freed):
         missing -= freed[count]
         count += 1
