@@ -67,7 +67,8 @@ def instance_on(card: Card, gpu: Gpu, shape: Shape, *, recut: bool) -> Piece | N
     profiles = mig.wanted(gpu.model, shape.mig, shape.gpu_memory_mib)
     for profile in profiles:
         for instance in gpu.layout:
-            if instance.profile == profile.name and instance not in held:
+            # What lies across a cut that an earlier job of this plan gets is gone, though the layout still has it.
+            if instance.profile == profile.name and mig.legal(gpu.model, (*held, instance)):
                 return Piece(gpu.id, profile.units, profile.name, instance.start, memory_mib=profile.memory_mib)
     if not recut:
         return None
