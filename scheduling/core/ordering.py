@@ -15,6 +15,7 @@ from heapq import heapify, heappop, heappush, heapreplace
 from scheduling.core.queue import NEVER, Entry, Key, Kind, Pair, Queue, Rank, Row
 from scheduling.core.quota import Account, Tree, common_scales
 from scheduling.core.shares import Shares
+from scheduling.core.standing import standing
 
 __all__ = ["NEVER", "Entry", "Kind", "Queue", "Seat", "Tournament"]
 
@@ -243,7 +244,7 @@ class Tournament:
     def _row_key(self, pair: Pair) -> Key:
         """Among a person's own jobs: critical, in-guarantee, tier, and the job's own terms."""
         entry, kind = pair
-        pool, units = self.where(kind)
+        pool, units = self.shares.where(kind)
         inside = self.trees[pool].account(kind.team).guarantees(units) if pool else False
         return (entry[0], not inside, *entry[1:])
 
@@ -269,49 +270,10 @@ class Tournament:
         return (entry[0], not inside, entry[1], *self.shares.of_team(child.team, pool, units), *entry[2:])
 
     def _place(self, seat: Seat, kind: Kind) -> Place:
-        pool, units = self.where(kind)
+        pool, units = self.shares.where(kind)
         return pool, units, bool(pool) and self.trees[pool].account(seat.team).guarantees(units)
 
-    def where(self, kind: Kind) -> tuple[str, int]:
-        """The pool in which it would be tried first: where it is within its guarantee, else its favourite."""
-        costs = kind.costs
-        if len(costs) > 1:
-            for pool, units in costs:
-                if self.trees[pool].account(kind.team).guarantees(units):
-                    return pool, units
-        return costs[0] if costs else ("", 0)
-
-    # ---------------------------------------------------------------------------------------- everybody's place
     def standing(self) -> list[Pair]:
-        """Everybody who took part, in the order in which they stand now. While nothing is decided the tournament is a
-        sort: each row's terms from the root down to the person, then the jobs' own."""
-        ranked: dict[Key, list[Pair]] = {}
-        for seat in self._team_seats.values():
-            known: dict[Rank, tuple[Key, str, int]] = {}
-            for person in seat.seats:
-                if person.user:
-                    for rank, row in self.queue.rows[person.team][person.user].items():
-                        if rank not in known:
-                            known[rank] = self._team_terms(row.pairs[0])
-                        terms = self._with_person(known[rank], person)
-                        ranked[terms] = sorted((*ranked[terms], *row.pairs)) if terms in ranked else row.pairs
-        return [pair for terms in sorted(ranked) for pair in ranked[terms]]
-
-    def terms(self, team: int, user: int, pair: Pair) -> Key:
-        """critical, tier, then per level (beyond its guarantee, weight 0, share), then the person's share."""
-        return self._with_person(self._team_terms(pair), Seat(team, user, None))
-
-    def _team_terms(self, pair: Pair) -> tuple[Key, str, int]:
-        """The terms down to the team, and the pool and units that they are about."""
-        entry, kind = pair
-        pool, units = self.where(kind)
-        if not pool:
-            return (entry[0], 1, entry[1]), pool, units
-        levels: list[int] = []
-        for account in self.trees[pool].account(kind.team).path():
-            levels += (not account.guarantees(units), entry[1], *self.shares.of_team(account.team, pool, units))
-        return (entry[0], *levels), pool, units
-
-    def _with_person(self, known: tuple[Key, str, int], person: Seat) -> Key:
-        terms, pool, units = known
-        return (*terms, self.shares.of_person(person.team, person.user, pool, units)) if pool else terms
+        """Everybody who took part, in the order in which they stand now."""
+        people = [person for seat in self._team_seats.values() for person in seat.seats if person.user]
+        return standing(self.shares, ((person.user, self.queue.rows[person.team][person.user]) for person in people))

@@ -21,7 +21,7 @@ from scheduling.core.places.filters import Options, Want
 from scheduling.core.places.gangs import NODE, domain_of
 from scheduling.core.queue import Kind, size_of
 from scheduling.core.smallest import SmallestSet
-from scheduling.core.state import Held
+from scheduling.core.books import Held
 from scheduling.core.victims import Rights, SetKey, Taking, cost_of
 
 if TYPE_CHECKING:

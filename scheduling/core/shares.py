@@ -5,6 +5,7 @@ dominant resource share, KAI's decayed over-quota use); whole numbers, see `quot
 """
 
 from scheduling.core.decay import aged
+from scheduling.core.queue import Kind
 from scheduling.core.quota import Account, Tree
 
 #: (pool, account, whole number to multiply by, 1 where the weight is 0, decayed mean)
@@ -20,6 +21,15 @@ class Shares:
         self._people: dict[tuple[int, int], tuple[Standing, ...]] = {}
         for team in {team for tree in trees.values() for team in tree.accounts}:
             self._look_up(team)
+
+    def where(self, kind: Kind) -> tuple[str, int]:
+        """(pool, units) where it would be tried first: where it is within its guarantee, else its favourite."""
+        costs = kind.costs
+        if len(costs) > 1:
+            for pool, units in costs:
+                if self.trees[pool].account(kind.team).guarantees(units):
+                    return pool, units
+        return costs[0] if costs else ("", 0)
 
     def of_team(self, team: int, pool: str, extra: int, *, history: bool = True) -> tuple[int, int]:
         """(weight is 0, share as if `extra` more units were held in `pool`): the largest over all pools."""

@@ -6,6 +6,7 @@ from scheduling.core.cluster import Cluster
 from scheduling.core.ordering import Tournament
 from scheduling.core.policy import Policy
 from scheduling.core.queue import NEVER
+from scheduling.core.standing import terms
 from scheduling.core.state import State
 
 
@@ -38,8 +39,8 @@ def terms_of(cluster: Cluster, policy: Policy, now: int, job: int) -> Terms | No
     entry, kind = planner.queue.pairs[job]
     contest = Tournament(planner.queue, planner.trees, now)
     contest.enter(ask.team)
-    standing = contest.terms(ask.team, ask.user, (entry, kind))
-    levels, person = (standing[1:-1], standing[-1]) if kind.costs else ((), 0)
+    found = terms(contest.shares, ask.user, (entry, kind))
+    levels, person = (found[1:-1], found[-1]) if kind.costs else ((), 0)
     return Terms(
         critical=not entry[0],
         tier=entry[1],
