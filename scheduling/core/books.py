@@ -93,17 +93,18 @@ class Books:
 
     def units_of(self, part: Part, pool: str) -> int:
         """What a part costs."""
+        units = part.pieces[0].units if len(part.pieces) == 1 else sum(piece.units for piece in part.pieces)
+        return self._charge(pool, units, part.cpu_millis, part.memory_mib)
+
+    def _charge(self, pool: str, gpu_units: int, cpu_millis: int, memory_mib: int) -> int:
         known = self.pools.get(pool)
         reference = (
             (known.reference_gpus, known.reference_cpu_millis, known.reference_memory_mib) if known else (0, 0, 0)
         )
         return charge(
-            gpu_units=sum(piece.units for piece in part.pieces),
-            cpu_millis=part.cpu_millis,
-            memory_mib=part.memory_mib,
-            reference=reference,
+            gpu_units=gpu_units, cpu_millis=cpu_millis, memory_mib=memory_mib, reference=reference,
             gpu_pool=pool in self.gpu_pools,
-        )
+        )  # fmt: skip
 
     def costs_of(self, shape: Shape) -> tuple[tuple[str, int], ...]:
         """(pool, units of the whole gang) for each pool that has the right kind of node, the liked ones first."""
@@ -111,8 +112,7 @@ class Books:
         costs = []
         for pool in pools:
             if pool in self.trees and self.search.options(shape, pool):
-                part = Part(0, (), shape.cpu_millis, shape.memory_mib)
-                units = self.units_of(part, pool)
+                units = self._charge(pool, 0, shape.cpu_millis, shape.memory_mib)
                 if shape.wants_gpu:
                     units = max(units, self._gpu_units(shape, pool))
                 costs.append((pool, units * shape.replicas))

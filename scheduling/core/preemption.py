@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from scheduling.core.books import Held
 from scheduling.core.bounds import NOTHING
 from scheduling.core.candidates import Candidates, Victim
 from scheduling.core.cluster import Ask, Claim, Part
@@ -21,7 +22,6 @@ from scheduling.core.places.filters import Options, Want
 from scheduling.core.places.gangs import NODE, domain_of
 from scheduling.core.queue import Kind, size_of
 from scheduling.core.smallest import SmallestSet
-from scheduling.core.books import Held
 from scheduling.core.victims import Rights, SetKey, Taking, cost_of
 
 if TYPE_CHECKING:

@@ -106,7 +106,9 @@ class Rights:
             taking.own = higher or (self.rotates(kind) and kind.tier in mine.tiers)
         taking.others = taking.any_class and len(holdings) > (mine is not None)
         if not taking.others:
-            taking.others = self._anybody_lends(pool, kind.team, taking.units) or any(
+            taking.others = self._anybody_lends(pool, kind.team, taking.units)
+        if not taking.others and self.rotates(kind):
+            taking.others = any(
                 team != kind.team and kind.tier in held.tiers and self._alternate(taking, team, held.least_borrowed)
                 for team, held in holdings.items()
             )
@@ -117,12 +119,13 @@ class Rights:
         version, found = self._lenders.get(key, (-1, False))
         if version != self._version:
             tree = self.state.trees[pool]
-            mine = tree.account(team)
-            found = any(
-                other != team and held.least_borrowed >= 0
-                and self._lends(pool, mine, tree.account(other), units, held.least_borrowed)
-                for other, held in self.candidates.holdings(pool).items()
-            )  # fmt: skip
+            mine, found = tree.account(team), False
+            for other, held in self.candidates.holdings(pool).items():
+                theirs = tree.account(other)
+                if other != team and held.least_borrowed >= 0 and theirs.used > theirs.guaranteed:
+                    found = self._lends(pool, mine, theirs, units, held.least_borrowed)
+                if found:
+                    break
             self._lenders[key] = self._version, found
         return found
 

@@ -53,6 +53,10 @@ def _suitable(group: Group, shape: Shape) -> Iterator[tuple[int, int]]:
     if not shape.wants_gpu:
         yield 0, 0
         return
+    if not (shape.models or shape.mig or shape.gpu_memory_mib):  # any card will do, and most jobs ask for any
+        if group.size:
+            yield 0, (1 << group.size) - 1
+        return
     ranked: dict[int, int] = {}
     for place, gpu in enumerate(group.cards):
         if shape.models and gpu.model not in shape.models:
