@@ -5,9 +5,14 @@ list of ends, and only nodes with a promise are looked at more than once. A rese
 that are free by then, so that what is free before, or free all along, stays open to others.
 """
 
+from heapq import heappop, heappush
+
 from scheduling.core.cluster import Part, Piece, Shape
 from scheduling.core.ledger import Card, Host
-from scheduling.core.placement import Fitting, Options, Search, Want, bits, part_of
+from scheduling.core.placement import Search
+from scheduling.core.places.cards import bits, part_of
+from scheduling.core.places.filters import Fitting, Options, Want
+from scheduling.core.places.gangs import domains
 from scheduling.core.promises import Promise
 
 #: (time, replicas that fit from then on), in the order of time; the last entry is what the empty node holds
@@ -32,39 +37,45 @@ class TimeMap:
         return self.earliest_anywhere(want, groups)
 
     def earliest_anywhere(self, want: Want, groups: Options) -> tuple[int, tuple[Part, ...]] | None:
-        """The answer for any shape: every node's steps are looked at together."""
-        length = want.until - self.now
-        hosts = {host_id: (host, cards) for host_id, host, cards in self._hosts(groups)}
-        steps = self._all_steps(want, hosts)
-        times = sorted({at for host_steps in steps.values() for at, _ in host_steps} | self._promised_ends(hosts))
-        order = sorted((at, host_id) for host_id, host_steps in steps.items() for at, _ in host_steps[:1])
-        entered, reachable = 0, 0
-        for at in times:
-            while entered < len(order) and order[entered][0] <= at:
-                reachable += steps[order[entered][1]][-1][1]
+        """The answer for any shape, time by time: a node is looked at once the time has come from which it might hold a
+        replica, because before that it cannot matter."""
+        coming = self._coming(want, groups)
+        known = self._known_steps(want)
+        times = sorted(self._promised_ends(groups))
+        hosts: dict[int, tuple[Host, int]] = {}
+        steps: dict[int, Steps] = {}
+        entered = reachable = 0
+        last = -1
+        while times or entered < len(coming):
+            while entered < len(coming) and (not times or coming[entered][0] <= times[0]):
+                _, host_id, cards = coming[entered]
                 entered += 1
-            if reachable < want.shape.replicas:
+                host = self.search.ledger.hosts[host_id]
+                if host_id not in known:
+                    known[host_id] = self._steps_of(want, host, cards)
+                if known[host_id]:
+                    hosts[host_id], steps[host_id] = (host, cards), known[host_id]
+                    reachable += known[host_id][-1][1]
+                    for at, _ in known[host_id]:
+                        heappush(times, at)
+            if not times:
+                return None
+            at = heappop(times)
+            if at == last or reachable < want.shape.replicas:
                 continue
-            fitting = self._fitting_at(want, hosts, steps, at, length)
+            last = at
+            fitting = self._fitting_at(want, hosts, steps, at, want.until - self.now)
             if sum(count for count, _, _ in fitting) < want.shape.replicas:
                 continue
-            for domain in self.search.domains(want.shape, fitting):
-                return at, self._parts_at(want, domain, at, length)
+            for domain in domains(self.search.policy.levels, want.shape, fitting):
+                return at, self._parts_at(want, domain, at, want.until - self.now)
         return None
 
     def _earliest_single(self, want: Want, groups: Options) -> tuple[int, tuple[Part, ...]] | None:
         """One replica of whole cards: nodes in the order in which enough cards are free, which bounds when it can start
         there, until the rest must be later. Ties go to the lower id."""
-        key = (want.shape.gpus, *((id(group), cards) for group, cards in groups))
-        queue = self._by_first_card.get(key)
-        if queue is None:
-            queue = self._by_first_card[key] = sorted(
-                (free_from[want.shape.gpus - 1], host_id, cards)
-                for host_id, host, cards in self._hosts(groups)
-                if len(free_from := self._free_from(host, cards)) >= want.shape.gpus
-            )
         best: tuple[int, int, int] | None = None
-        for bound, host_id, cards in queue:
+        for bound, host_id, cards in self._coming(want, groups):
             if best is not None and bound > best[0]:
                 break
             at = self._first_on(want, self.search.ledger.hosts[host_id], cards, bound)
@@ -102,18 +113,30 @@ class TimeMap:
         hosts = self.search.ledger.hosts
         return [(i, hosts[i], cards) for group, cards in groups for bucket in group.buckets for i in bucket]
 
-    def _all_steps(self, want: Want, hosts: dict[int, tuple[Host, int]]) -> dict[int, Steps]:
-        """Each node's steps, kept by shape and counted anew only where the ledger has changed since."""
+    def _coming(self, want: Want, groups: Options) -> list[tuple[int, int, int]]:
+        """(not before when it can hold a replica, node, suitable cards), in order. For whole cards that is when so many
+        are free, as counted when it was first asked: while a plan is made it can only become later."""
+        if not want.shape.gpus:
+            return [(self.now, host_id, cards) for host_id, _, cards in self._hosts(groups)]
+        key = (want.shape.gpus, *((id(group), cards) for group, cards in groups))
+        coming = self._by_first_card.get(key)
+        if coming is None:
+            coming = self._by_first_card[key] = sorted(
+                (free_from[want.shape.gpus - 1], host_id, cards)
+                for host_id, host, cards in self._hosts(groups)
+                if len(free_from := self._free_from(host, cards)) >= want.shape.gpus
+            )
+        return coming
+
+    def _known_steps(self, want: Want) -> dict[int, Steps]:
+        """The steps of nodes that are known for this shape, without those where the ledger has changed since."""
         key = (want.shape, want.team if want.shape.thousandths else 0, hash(want.pool))
         changes = self.search.ledger.changes
         known = self._steps.setdefault(key, {})
         for host_id in set(changes[self._known_changes.get(key, 0) :]):
             known.pop(host_id, None)
         self._known_changes[key] = len(changes)
-        for host_id, (host, cards) in hosts.items():
-            if host_id not in known:
-                known[host_id] = self._steps_of(want, host, cards)
-        return {host_id: known[host_id] for host_id in hosts if known[host_id]}
+        return known
 
     def _steps_of(self, want: Want, host: Host, suitable: int) -> Steps:
         """From when on how many replicas fit, as what runs comes to its end."""
@@ -148,16 +171,21 @@ class TimeMap:
         version, known = self._card_ends.get((host.id, suitable), (-1, []))
         if version != host.moves:
             ends = self.search.promises.ends
-            known = sorted(
-                max([ends[job] for job, _ in host.cards[place]]) if host.cards[place] else self.now
-                for place in bits(suitable)
-            )
+            known = []
+            for place in bits(suitable):
+                card = host.cards[place]
+                at = ends[card[0][0]] if card else self.now
+                for job, _ in card[1:]:
+                    at = max(at, ends[job])
+                known.append(at)
+            known.sort()
             self._card_ends[host.id, suitable] = (host.moves, known)
         return known
 
-    def _promised_ends(self, hosts: dict[int, tuple[Host, int]]) -> set[int]:
-        promised = self.search.promises.hosts
-        return {p.ends for host_id in promised if host_id in hosts for p in promised[host_id]}
+    def _promised_ends(self, groups: Options) -> set[int]:
+        promised, hosts = self.search.promises.hosts, self.search.ledger.hosts
+        among = {id(group) for group, _ in groups}
+        return {p.ends for host_id in promised if id(hosts[host_id].group) in among for p in promised[host_id]}
 
     def _fitting_at(
         self, want: Want, hosts: dict[int, tuple[Host, int]], steps: dict[int, Steps], at: int, length: int
@@ -205,7 +233,7 @@ class TimeMap:
         ends = self.search.promises.ends
         free = host.free
         for place, card in enumerate(host.cards):
-            if card and all(ends[job] <= at for job, _ in card):
+            if card and ends[card[0][0]] <= at and all(ends[job] <= at for job, _ in card[1:]):
                 free |= 1 << place
         return free
 

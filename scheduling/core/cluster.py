@@ -5,73 +5,17 @@ are whole seconds on one axis (the epoch in the live loop, trace time in the sim
 amounts are integer units (42,000 a card, see `units`), CPU thousandths of a core, memory MiB. Ids are positive; 0
 means "none".
 
-Long because the whole snapshot, every row that a decision may look at, is read in one place.
+The machines themselves are described in `machines`.
 """
 
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from scheduling.core.lifecycle import EndReason, JobState
+from scheduling.core.machines import Gpu, Instance, Node, Pool
 
-
-# ------------------------------------------------------------------------------------------------ what there is
-@dataclass(frozen=True, slots=True)
-class Instance:
-    """A MIG instance that exists on a card: its profile name and its first memory slot."""
-
-    profile: str
-    start: int
-
-
-@dataclass(frozen=True, slots=True)
-class Gpu:
-    """One card. `island`: cards of a node with the same number reach each other over NVLink.
-
-    `layout`: the MIG instances that exist now, held or free; empty for a card that is not cut. `mig`: the card may be
-    cut (its pool allows it and the model is known to `mig`).
-    """
-
-    id: int
-    model: str = ""
-    memory_mib: int = 0
-    island: int = 0
-    mig: bool = False
-    layout: tuple[Instance, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Node:
-    """One machine. `path`: its domains from the widest to the narrowest, as `Policy.levels` names them (block, rack).
-
-    cpu_millis and memory_mib are what the whole machine offers to jobs; what is free follows from the runs.
-    `reserved_*` is taken by something that is no job. `accepts`: ready for new work; a drained or silent node does
-    not, and its cards no longer count as capacity except where somebody still holds them.
-    """
-
-    id: int
-    name: str
-    pool: str
-    cpu_millis: int
-    memory_mib: int
-    gpus: tuple[Gpu, ...] = ()
-    accepts: bool = True
-    labels: tuple[tuple[str, str], ...] = ()
-    path: tuple[str, ...] = ()
-    reserved_cpu_millis: int = 0
-    reserved_memory_mib: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Pool:
-    """Nodes with the same kind of accelerator. A pool without GPUs counts thousandths of a core as its units.
-
-    `reference_*`: the node by which CPU and memory are turned into GPUs for the charge; 0 GPUs: the GPUs alone count.
-    """
-
-    name: str
-    reference_gpus: int = 0
-    reference_cpu_millis: int = 0
-    reference_memory_mib: int = 0
+__all__ = ["Ask", "Booking", "Claim", "Cluster", "Gpu", "Instance", "Need", "Node", "Outcome", "Part", "Past", "Piece",
+           "Pool", "Quota", "Run", "Shape", "Team", "Window", "requeued"]  # fmt: skip
 
 
 # ------------------------------------------------------------------------------------------------ who may use it

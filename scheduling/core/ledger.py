@@ -58,13 +58,21 @@ class Ledger:
         self.where: dict[int, tuple[Host, int]] = {}
         #: cards with something on them that is not a whole-card hold, or with a layout: (node id, place on it)
         self.cut: set[tuple[int, int]] = set()
-        #: ids of nodes whose holdings changed, in order; emptied by the owner between plans
+        #: ids of nodes whose holdings changed, in order, since the log was begun; `era` counts how often it was
         self.changes: list[int] = []
+        self.era = 0
         self._journal: list[tuple[bool, int, Part]] = []
         self._recording = 0
 
+    def begin_log(self) -> None:
+        """What has changed so far is no longer of interest, or nodes came and went: whoever reads the log looks at all
+        nodes anew."""
+        self.changes.clear()
+        self.era += 1
+
     # -------------------------------------------------------------------------------------------- nodes
     def add_node(self, node: Node) -> None:
+        self.begin_log()
         key = _alike(node)
         group = self.groups.get(key)
         if group is None:
@@ -77,6 +85,7 @@ class Ledger:
         self._enlist(host)
 
     def remove_node(self, node: int) -> None:
+        self.begin_log()
         host = self.hosts.pop(node)
         self._delist(host)
         for place, gpu in enumerate(host.node.gpus):

@@ -2,7 +2,8 @@
 
 from scheduling.core.cluster import Ask, Shape
 from scheduling.core.decisions import Cause, HoldCode
-from scheduling.core.placement import Options, Want
+from scheduling.core.places.filters import Options, Want
+from scheduling.core.places.gangs import capacities
 from scheduling.core.state import State
 
 
@@ -88,7 +89,7 @@ def _spare(state: State, host_id: int, want: Want) -> tuple[int, int]:
 
 def _gang_cause(causes: Causes, state: State, want: Want, options: Options) -> Cause:
     """One replica fits and the gang does not."""
-    fitting = sum(count for count, _, _ in state.search.capacities(want, options))
+    fitting = sum(count for count, _, _ in capacities(state.search, want, options))
     if fitting >= want.shape.replicas and want.shape.required:
         return causes.of(HoldCode.TOPOLOGY, replicas=want.shape.replicas, fitting=fitting)
     return causes.of(HoldCode.GANG_BUSY, replicas=want.shape.replicas, fitting=fitting, gpus=want.shape.gpus)

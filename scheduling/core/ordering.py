@@ -5,256 +5,137 @@ level from the root down to the person -> latest start -> priority -> size rule 
 children's best jobs meet; "in-guarantee" and "share" are those of the child at that level. Shares "as if admitted"
 follow Armada, the descent by share follows Slurm's Fair Tree and Kueue's hierarchical fair sharing.
 
-While a plan is made, what teams hold only grows, so every key only gets worse: a heap entry is a lower bound, looked at
-again when it comes to the top. Only an eviction makes keys better; then that team's path is built anew.
-
-Long because the queue and the tournament over it share their keys, and a term that is in one must be in the other.
+Keys are kept in heaps and known until something moves. A decision moves keys on its own team's way to the root, which
+are looked at again there; and in its team those of people whose champion has left the guarantee with it, or needs no
+trial any more. An eviction moves keys on the way of the victim's team. Nobody else's key depends on it.
 """
 
-from bisect import bisect_left, insort
-from dataclasses import replace
 from heapq import heapify, heappop, heappush, heapreplace
 
-from scheduling.core.cluster import Ask, Shape
-from scheduling.core.decay import aged
-from scheduling.core.decisions import Cause
-from scheduling.core.policy import Policy, SizeRule
-from scheduling.core.quota import Tree
+from scheduling.core.queue import NEVER, Entry, Key, Kind, Pair, Queue, Rank, Row
+from scheduling.core.quota import Account, Tree, common_scales
+from scheduling.core.shares import Shares
+from scheduling.core.standing import standing
 
-NEVER = 1 << 62
+__all__ = ["NEVER", "Entry", "Kind", "Queue", "Seat", "Tournament"]
 
-#: (not critical, tier, latest start, -priority, size, submitted, job, limit): what does not depend on others
-Entry = tuple[int, int, int, int, int, int, int, int]
-
-
-class Family:
-    """Kinds that differ in CPU and memory only. What fails for want of cards or rights fails for all of them."""
-
-    __slots__ = ("cause", "dead_from", "form")
-
-    def __init__(self, form: int) -> None:
-        self.form = form
-        self.revive()
-
-    def revive(self) -> None:
-        self.dead_from = NEVER
-        self.cause: Cause | None = None
-
-
-class Kind:
-    """Jobs that are one to every decision: same team, shape, tier and right to be evicted. A suspended job is its own.
-
-    `costs`: (pool, units) for each pool that may serve it, in its order of preference. `dead_from`: within the present
-    plan, jobs of this kind with such a limit or a longer one need not be tried any more, for `cause`; `evicts`: no
-    search for victims has failed yet.
-    """
-
-    __slots__ = ("cause", "costs", "dead_from", "evicts", "family", "jobs", "preemptible", "shape", "team", "tier")
-
-    def __init__(self, ask: Ask, tier: int, family: Family) -> None:
-        self.family = family
-        self.team, self.shape, self.tier, self.preemptible = ask.team, ask.shape, tier, ask.preemptible
-        self.costs: tuple[tuple[str, int], ...] = ()
-        self.jobs = 0
-        self.revive()
-
-    def revive(self) -> None:
-        """A new plan begins: everything is worth trying again."""
-        self.dead_from = NEVER
-        self.cause: Cause | None = None
-        self.evicts = True
-
-
-KindKey = tuple[int, Shape, int, bool, int]
-#: the jobs of one kind and one person, in order
-Line = list[Entry]
-
-
-class Queue:
-    """Everything that waits, kept in order between plans: team -> user -> kind -> line."""
-
-    def __init__(self, policy: Policy) -> None:
-        self.policy = policy
-        self.tiers = {tier.name: rank for rank, tier in enumerate(policy.tiers)}
-        self.asks: dict[int, Ask] = {}
-        self.kinds: dict[KindKey, Kind] = {}
-        self.families: dict[tuple[int, int, bool, int, int], Family] = {}
-        self.forms: dict[Shape, int] = {}
-        self.teams: dict[int, dict[int, dict[Kind, Line]]] = {}
-        self.entries: dict[int, tuple[Kind, Entry]] = {}
-        self.pinned: set[int] = set()
-        self._latest: list[tuple[int, int]] = []
-
-    def tier_of(self, ask: Ask) -> int:
-        """The rank of its tier; a tier that the policy does not know comes after all others."""
-        return self.tiers.get(ask.tier, len(self.policy.tiers))
-
-    def add(self, ask: Ask, now: int) -> None:
-        self.remove(ask.job)
-        tier = self.tier_of(ask)
-        key = (ask.team, ask.shape, tier, ask.preemptible, ask.job if ask.pinned else 0)
-        kind = self.kinds.get(key)
-        if kind is None:
-            kind = self.kinds[key] = Kind(ask, tier, self._family(ask, tier))
-        kind.jobs += 1
-        if ask.pinned:
-            self.pinned.add(ask.job)
-        entry = self.entry(ask, tier, now)
-        if entry[2] < NEVER:
-            heappush(self._latest, (entry[2], ask.job))
-        self.asks[ask.job] = ask
-        self.entries[ask.job] = (kind, entry)
-        line = self.teams.setdefault(ask.team, {}).setdefault(ask.user, {}).setdefault(kind, [])
-        if line and line[-1] > entry:
-            insort(line, entry)
-        else:
-            line.append(entry)
-
-    def _family(self, ask: Ask, tier: int) -> Family:
-        bare = replace(ask.shape, cpu_millis=0, memory_mib=0)
-        form = self.forms.setdefault(bare, len(self.forms))
-        key = (ask.team, tier, ask.preemptible, ask.job if ask.pinned else 0, form)
-        return self.families.setdefault(key, Family(form))
-
-    def remove(self, job: int) -> None:
-        ask = self.asks.pop(job, None)
-        if ask is None:
-            return
-        kind, entry = self.entries.pop(job)
-        kind.jobs -= 1
-        self.pinned.discard(job)
-        users = self.teams[ask.team]
-        line = users[ask.user][kind]
-        del line[bisect_left(line, entry)]
-        if not line:
-            del users[ask.user][kind]
-            if not users[ask.user]:
-                del users[ask.user]
-
-    def parked(self, before: int) -> list[Ask]:
-        """Suspended jobs that have waited for their cards since before then."""
-        return [self.asks[job] for job in sorted(self.pinned) if self.asks[job].suspended_at <= before]
-
-    def begin(self, now: int) -> None:
-        """A plan begins: drop kinds that nobody is of, revive the others, and let deadlines go that cannot be met
-        now."""
-        for key, kind in list(self.kinds.items()):
-            if kind.jobs:
-                kind.revive()
-                kind.family.revive()
-            else:
-                del self.kinds[key]
-        while self._latest and self._latest[0][0] < now:
-            _, job = heappop(self._latest)
-            if job in self.asks:
-                self.add(self.asks[job], now)
-
-    def entry(self, ask: Ask, tier: int, now: int) -> Entry:
-        """The terms that are the job's own. A deadline counts while it can still be met."""
-        known = self.policy.tiers[tier] if tier < len(self.policy.tiers) else None
-        latest = ask.deadline - ask.limit_s if ask.deadline else NEVER
-        size = size_of(self.policy, tier, left_s=ask.limit_s, attained=ask.attained)
-        critical = known is not None and known.critical
-        if latest < now:
-            latest = NEVER
-        return (not critical, tier, latest, -ask.priority, size, ask.submitted, ask.job, ask.limit_s)
-
-
-def size_of(policy: Policy, tier: int, *, left_s: int, attained: int) -> int:
-    """The term of the tier's size rule: what its limit leaves, or the geometric level of the service it has had
-    (twice the base is one level more; Least Attained Service, as in Tiresias)."""
-    rule = policy.tiers[tier].size_rule if tier < len(policy.tiers) else SizeRule.NONE
-    if rule is SizeRule.SHORTEST:
-        return left_s
-    if rule is SizeRule.ATTAINED:
-        return (attained // max(1, policy.attained_base)).bit_length()
-    return 0
-
-
-class Cursor:
-    """How far the walk has come on one line."""
-
-    __slots__ = ("dead_from", "index", "kind", "line")
-
-    def __init__(self, kind: Kind, line: Line) -> None:
-        self.kind, self.line, self.index, self.dead_from = kind, line, 0, NEVER
+#: (pool, units, within the guarantee)
+Place = tuple[str, int, bool]
 
 
 class Seat:
-    """A place in the tournament: a team with its children, or a person with his lines. `best`: its champion."""
+    """A place in the tournament: a team with its children, or a person with his rows.
 
-    __slots__ = ("best", "heap", "lines", "parent", "seats", "team", "user")
+    `best`: its champion. `key`: how its parent compares it, and `place`: (pool, units, within the guarantee) of its
+    champion there, both known as of the `stamp`-th of the `moves` that were counted here. `champions`: the people of a
+    team by the kind of their champion.
+    """
+
+    __slots__ = ("best", "champions", "heap", "key", "moves", "parent", "place", "rows", "seats", "stamp", "team",
+                 "user")  # fmt: skip
 
     def __init__(self, team: int, user: int, parent: "Seat | None") -> None:
         self.team, self.user, self.parent = team, user, parent
-        self.heap: list[tuple[tuple[int, ...], int, Seat]] = []
-        self.lines: list[tuple[tuple[int, ...], int, Cursor]] = []
+        self.heap: list[tuple[Key, int, Seat]] = []
+        self.rows: list[tuple[Key, Row]] = []
         self.seats: list[Seat] = []
-        self.best: tuple[Entry, Kind] | None = None
+        self.best: Pair | None = None
+        self.key: Key | None = None
+        self.place: Place = ("", 0, False)
+        self.champions: dict[Kind, dict[Seat, None]] = {}
+        self.moves, self.stamp = 0, -1
 
 
 class Tournament:
     """One walk through the queue. `next()` names the best job that is still worth trying; `passed()` takes it out."""
 
-    def __init__(self, queue: Queue, trees: dict[str, Tree], scales: dict[str, dict[int, int]], now: int) -> None:
-        self.queue, self.trees, self.scales, self.now = queue, trees, scales, now
-        self.half_life = queue.policy.half_life_s
-        self._pools = [(name, tree, scales[name]) for name, tree in trees.items()]
-        self._past: dict[tuple[str, int, int], int] = {}
+    def __init__(self, queue: Queue, trees: dict[str, Tree], now: int) -> None:
+        self.queue, self.trees = queue, trees
+        self.shares = Shares(trees, common_scales(trees), now, queue.policy.half_life_s)
         self._root = Seat(0, 0, None)
         self._team_seats: dict[int, Seat] = {0: self._root}
+        self._chosen, self._row = self._root, Row()
+        self._held: list[tuple[Account, int]] = []
         self._serial = 0
-        self._recall_teams()
 
     def enter(self, team: int) -> None:
         """All jobs of a team take part."""
         seat = self._seat_of(team)
-        for user in sorted(self.queue.teams.get(team, ())):
+        people = self.queue.rows.get(team, {})
+        outside: dict[Rank, bool] = {}
+        for user in sorted(people):
             person = Seat(team, user, seat)
-            self._recall_person(team, user)
-            for kind, line in self.queue.teams[team][user].items():
-                person.lines.append((self._line_key(line[0], kind), self._count(), Cursor(kind, line)))
-            heapify(person.lines)
+            self.shares.recall(team, user)
+            for rank, row in people[user].items():
+                if rank not in outside:
+                    outside[rank] = not self._place(seat, row.pairs[0][1])[2]
+                person.rows.append(row.seed(outside=outside[rank]))
+            heapify(person.rows)
             seat.seats.append(person)
 
     def begin(self) -> None:
         """Everybody is in: seed every level, from the leaves up."""
         self._seed(self._root)
 
-    def next(self) -> tuple[Entry, Kind] | None:
+    def next(self) -> Pair | None:
+        """The best job that is left, or None."""
         champion = self._champion(self._root)
         if champion is not None:
             seat = self._root
-            while seat.user == 0:
+            while not seat.user:
                 seat = seat.heap[0][2]
-            self._chosen = seat.lines[0][2]
+            self._chosen, self._row = seat, seat.rows[0][1]
+            accounts = (tree.account(seat.team) for tree in self.trees.values())
+            self._held = [(account, account.used) for account in accounts if account.used < account.guaranteed]
         return champion
 
     def passed(self) -> None:
-        """The champion has been decided: its line goes on behind it."""
-        self._chosen.index += 1
+        """The champion has been decided: its row goes on behind it."""
+        self._row.index += 1
+        seat, above = self._chosen, self._chosen.parent
+        while above is not None:
+            seat.moves += 1
+            above.moves += 1
+            if seat is self._chosen and any(account.used != used for account, used in self._held):
+                people = (person for person in above.seats if person.user and person.best)
+                self._push(above, [p for p in people if p.best and self._place(p, p.best[1]) != p.place])
+            if above.heap[0][2] is not seat:
+                self._push(above, [seat])
+            seat, above = above, above.parent
 
-    def bury(self, limit_s: int) -> None:
-        """Nobody behind the champion on its own line needs to be tried with such a limit or a longer one."""
-        self._chosen.dead_from = min(self._chosen.dead_from, limit_s)
+    def bury(self, kind: Kind, limit_s: int) -> None:
+        """Nobody of this kind behind the champion on its own row needs to be tried with such a limit or a longer
+        one."""
+        row = self._row
+        row.dead = {**(row.dead or {}), kind: limit_s}  # limits only fall: what is as long is not tried again
 
-    def improved(self, team: int) -> None:
-        """A team's work was evicted, so its keys got better: build the heaps on its way to the root anew. Its people's
-        lines only where it has come back below a guarantee."""
-        seat: Seat | None = self._team_seats.get(team)
-        accounts = [tree.account(team) for tree in self.trees.values()]
-        below = any(account.used < account.guaranteed for account in accounts)
-        for person in seat.seats if seat and below else ():
-            if person.user:
-                person.lines = [
-                    (self._line_key(cursor.line[cursor.index], cursor.kind), n, cursor)
-                    for _, n, cursor in person.lines
-                    if cursor.index < len(cursor.line)
-                ]
-                heapify(person.lines)
-        while seat is not None:
-            self._fill(seat)
-            seat = seat.parent
+    def buried(self, kind: Kind, *, family: bool) -> None:
+        """Some of this kind, or of its family, need not be tried any more, whoever asks for them."""
+        team = self._chosen.parent
+        assert team is not None, "a kind is buried by its champion"
+        kinds = [k for k in team.champions if k.family is kind.family] if family else [kind]
+        struck = [person for k in kinds for person in team.champions.get(k, ())]
+        team.moves += 1
+        self._push(team, [person for person in struck if person is not self._chosen])
+
+    def improved(self, team: int, beneficiary: int) -> None:
+        """A team's work was evicted, so its keys got better: key its way up anew, to where it meets the way of the
+        beneficiary's team; from there on at least as much was added as was taken."""
+        tree = next(iter(self.trees.values()))
+        above = {account.team for account in tree.account(beneficiary).path()}
+        for account in reversed(tree.account(team).path()):
+            if account.team in above:
+                return
+            seat = self._team_seats.get(account.team)
+            if seat is not None:
+                self._rekey(seat)
+
+    def close(self) -> None:
+        """The walk is over: seats that know each other are let go at once, not left to the garbage collector."""
+        for seat in self._team_seats.values():
+            seat.seats.clear()
+            seat.heap.clear()
+            seat.champions.clear()
 
     # ---------------------------------------------------------------------------------------- the tree
     def _seat_of(self, team: int) -> Seat:
@@ -267,10 +148,6 @@ class Tournament:
             parent.seats.append(seat)
         return seat
 
-    def _count(self) -> int:
-        self._serial += 1
-        return self._serial
-
     def _seed(self, seat: Seat) -> None:
         for child in seat.seats:
             if not child.user:
@@ -279,20 +156,44 @@ class Tournament:
 
     def _fill(self, seat: Seat) -> None:
         seat.heap = []
-        for child in seat.seats:
-            key = self._key(seat, child)
-            if key is not None:
-                seat.heap.append((key, self._count(), child))
-        heapify(seat.heap)
+        self._push(seat, seat.seats)
 
-    def _champion(self, seat: Seat) -> tuple[Entry, Kind] | None:
+    def _push(self, seat: Seat, children: list[Seat]) -> None:
+        """Their keys may be better than the heap knows. What it knew of them before is out of date from now on, and
+        looked at again when it comes to the top."""
+        for child in children:
+            key = self._key(child)
+            if key is not None:
+                self._serial += 1
+                heappush(seat.heap, (key, self._serial, child))
+
+    def _rekey(self, seat: Seat) -> None:
+        """Its keys may be better than its parent knows. Its people's rows are looked at only where the team has come
+        back below a guarantee."""
+        seat.moves += 1
+        if any(tree.account(seat.team).used < tree.account(seat.team).guaranteed for tree in self.trees.values()):
+            for person in seat.seats:
+                if person.user:
+                    person.rows = [
+                        (self._row_key(row.pairs[row.index]), row)
+                        for _, row in person.rows
+                        if row.index < len(row.pairs)
+                    ]
+                    heapify(person.rows)
+            self._fill(seat)
+        parent = seat.parent
+        assert parent is not None, "the root has no account that anybody could be evicted from"
+        self._push(parent, [seat])
+
+    # ---------------------------------------------------------------------------------------- champions
+    def _champion(self, seat: Seat) -> Pair | None:
         """The seat's best job, after a second look at every stored key that comes to the top."""
         if seat.user:
-            return self._champion_of_lines(seat)
+            return self._champion_of_rows(seat)
         heap = seat.heap
         while heap:
             key, serial, child = heap[0]
-            present = self._key(seat, child)
+            present = self._key(child)
             if present is None:
                 heappop(heap)
             elif present == key:
@@ -303,133 +204,76 @@ class Tournament:
         seat.best = None
         return None
 
-    def _champion_of_lines(self, seat: Seat) -> tuple[Entry, Kind] | None:
-        lines = seat.lines
-        while lines:
-            key, serial, cursor = lines[0]
-            kind, line, index = cursor.kind, cursor.line, cursor.index
-            dead_from = min(kind.dead_from, cursor.dead_from, kind.family.dead_from)
-            if not dead_from:
-                index = len(line)
-            while index < len(line) and line[index][7] >= dead_from:
+    def _champion_of_rows(self, seat: Seat) -> Pair | None:
+        rows = seat.rows
+        while rows:
+            key, row = rows[0]
+            pairs, index = row.pairs, row.index
+            while index < len(pairs):
+                entry, kind = pairs[index]
+                limit = entry[7]
+                alive = limit < kind.dead_from and limit < kind.family.dead_from
+                if alive and (not row.dead or limit < row.dead.get(kind, NEVER)):
+                    break
                 index += 1
-            cursor.index = index
-            if index >= len(line):
-                heappop(lines)
+            row.index = index
+            if index >= len(pairs):
+                heappop(rows)
                 continue
-            present = self._line_key(line[index], kind)
+            present = self._row_key(pairs[index])
             if present == key:
-                seat.best = (line[index], kind)
+                self._best_is(seat, pairs[index])
                 return seat.best
-            heapreplace(lines, (present, serial, cursor))
-        seat.best = None
+            heapreplace(rows, (present, row))
+        self._best_is(seat, None)
         return None
 
-    # ---------------------------------------------------------------------------------------- the keys
-    def _line_key(self, entry: Entry, kind: Kind) -> tuple[int, ...]:
+    def _best_is(self, person: Seat, pair: Pair | None) -> None:
+        if person.parent is not None and person.best is not pair:
+            champions = person.parent.champions
+            if person.best is not None:
+                alike = champions[person.best[1]]
+                del alike[person]
+                if not alike:
+                    del champions[person.best[1]]
+            if pair is not None:
+                champions.setdefault(pair[1], {})[person] = None
+        person.best = pair
+
+    # ---------------------------------------------------------------------------------------- keys
+    def _row_key(self, pair: Pair) -> Key:
         """Among a person's own jobs: critical, in-guarantee, tier, and the job's own terms."""
-        pool, units = self.where(kind)
+        entry, kind = pair
+        pool, units = self.shares.where(kind)
         inside = self.trees[pool].account(kind.team).guarantees(units) if pool else False
         return (entry[0], not inside, *entry[1:])
 
-    def _key(self, seat: Seat, child: Seat) -> tuple[int, ...] | None:
+    def _key(self, child: Seat) -> Key | None:
         """A child's champion as its parent compares it with the other children's."""
+        parent = child.parent
+        moves = parent.moves if child.user and parent is not None else child.moves
+        if child.stamp != moves:
+            child.key, child.stamp = self._key_anew(child), moves
+        return child.key
+
+    def _key_anew(self, child: Seat) -> Key | None:
         champion = self._champion(child)
         if champion is None:
             return None
         entry, kind = champion
-        pool, units = self.where(kind)
+        pool, units, inside = child.place = self._place(child, kind)
         if not pool:
             return (entry[0], 1, entry[1], 0, 0, *entry[2:])
         if child.user:
-            inside = self.trees[pool].account(kind.team).guarantees(units)
-            unweighted, share = 0, self._person_share(child.team, child.user, pool, units)
-        else:
-            inside = self.trees[pool].account(child.team).guarantees(units)
-            unweighted, share = self.share(child.team, pool, units)
-        return (entry[0], not inside, entry[1], unweighted, share, *entry[2:])
+            return (entry[0], not inside, entry[1], 0, self.shares.of_person(child.team, child.user, pool, units),
+                    *entry[2:])  # fmt: skip
+        return (entry[0], not inside, entry[1], *self.shares.of_team(child.team, pool, units), *entry[2:])
 
-    def where(self, kind: Kind) -> tuple[str, int]:
-        """The pool in which it would be tried first: where it is within its guarantee, else its favourite."""
-        costs = kind.costs
-        if len(costs) > 1:
-            for pool, units in costs:
-                if self.trees[pool].account(kind.team).guarantees(units):
-                    return pool, units
-        return costs[0] if costs else ("", 0)
+    def _place(self, seat: Seat, kind: Kind) -> Place:
+        pool, units = self.shares.where(kind)
+        return pool, units, bool(pool) and self.trees[pool].account(seat.team).guarantees(units)
 
-    def share(self, team: int, pool: str, extra: int, *, history: bool = True) -> tuple[int, int]:
-        """(weight is 0, share as if `extra` more units were held in `pool`): the largest over all pools."""
-        largest, unweighted, past = 0, 0, self._past if history else None
-        for name, tree, scales in self._pools:
-            account = tree.accounts.get(team) or tree.account(team)
-            over = account.used - account.guaranteed + (extra if name == pool else 0)
-            if over < 0:
-                over = 0
-            if past:
-                over += past.get((name, team, 0), 0)
-            if not over:
-                continue
-            scale = scales.get(team, scales.get(0, 1))
-            if not scale:
-                unweighted, scale = 1, 1
-            if over * scale > largest:
-                largest = over * scale
-        return unweighted, largest
-
-    def _person_share(self, team: int, user: int, pool: str, units: int) -> int:
-        largest = 0
-        for name, tree, scales in self._pools:
-            over = tree.account(team).users.get(user, 0) + (units if name == pool else 0)
-            if self._past:
-                over += self._past.get((name, team, user), 0)
-            largest = max(largest, over * scales.get(0, 1))
-        return largest
-
-    def standing(self) -> list[tuple[Entry, Kind]]:
-        """Everybody who took part, in the order in which they stand now. While nothing is decided the tournament is a
-        sort: each line's terms from the root down to the person, then the jobs' own."""
-        ranked: dict[tuple[int, ...], list[tuple[Line, Kind]]] = {}
-        for seat in self._team_seats.values():
-            for person in seat.seats:
-                if person.user:
-                    for kind, line in self.queue.teams[person.team][person.user].items():
-                        ranked.setdefault(self.terms(person.team, person.user, kind, line[0]), []).append((line, kind))
-        standing: list[tuple[Entry, Kind]] = []
-        for _, lines in sorted(ranked.items(), key=lambda item: item[0]):
-            if len(lines) == 1:
-                line, kind = lines[0]
-                standing += [(entry, kind) for entry in line]
-            else:
-                merged = [(entry, n) for n, (line, _) in enumerate(lines) for entry in line]
-                merged.sort()
-                standing += [(entry, lines[n][1]) for entry, n in merged]
-        return standing
-
-    def terms(self, team: int, user: int, kind: Kind, entry: Entry) -> tuple[int, ...]:
-        """critical, tier, then per level (beyond its guarantee, weight 0, share), then the person's share."""
-        pool, units = self.where(kind)
-        if not pool:
-            return (entry[0], 1, entry[1])
-        levels: list[int] = []
-        for account in self.trees[pool].account(team).path():
-            inside = not account.guarantees(units)
-            levels += (inside, entry[1], *self.share(account.team, pool, units))
-        return (entry[0], *levels, self._person_share(team, user, pool, units))
-
-    # ---------------------------------------------------------------------------------------- the past
-    def _recall_teams(self) -> None:
-        """The decayed means as they stand now; the decisions of this plan do not move them."""
-        for pool, tree in self.trees.items():
-            for team, account in tree.accounts.items():
-                if account.above_at and self.half_life:
-                    age = self.now - account.above_at
-                    self._past[pool, team, 0] = aged(account.mean, account.above(), age, self.half_life)
-
-    def _recall_person(self, team: int, user: int) -> None:
-        for pool, tree in self.trees.items():
-            account = tree.account(team)
-            known = account.user_means.get(user)
-            if known is not None and self.half_life:
-                held = account.users.get(user, 0)
-                self._past[pool, team, user] = aged(known[0], held, self.now - known[1], self.half_life)
+    def standing(self) -> list[Pair]:
+        """Everybody who took part, in the order in which they stand now."""
+        people = [person for seat in self._team_seats.values() for person in seat.seats if person.user]
+        return standing(self.shares, ((person.user, self.queue.rows[person.team][person.user]) for person in people))

@@ -3,37 +3,22 @@
 `Planner` (plan.py) is this plus the decisions. Everything here answers to one rule: after any sequence of events the
 state is the one that loading `snapshot()` would give, so that a warm plan equals a cold one.
 
-Long because every event of the warm snapshot stands beside the loading that it must equal.
+What it holds together is in `books`; here is how it is loaded, told and moved.
 """
 
 from collections.abc import Iterable
 from dataclasses import replace
 
-from scheduling.core import mig
-from scheduling.core.cluster import Ask, Booking, Claim, Cluster, Instance, Node, Part, Past, Pool, Run, Shape, Team
+from scheduling.core.books import Books, Held
+from scheduling.core.cluster import Ask, Booking, Claim, Cluster, Node, Run, Shape, Team
 from scheduling.core.decisions import Recut
-from scheduling.core.ledger import Ledger
-from scheduling.core.ordering import Kind, Queue
-from scheduling.core.placement import Search
 from scheduling.core.policy import Policy
-from scheduling.core.promises import Promises
-from scheduling.core.quota import Account, Tree, children_first
 from scheduling.core.scores import Scores
-from scheduling.core.units import GPU_UNITS, charge, fraction
+
+__all__ = ["Held", "State"]
 
 
-class Held:
-    """What one job costs whom: written when it gets its place or its claim. `handed`: units that a claim has taken
-    over."""
-
-    __slots__ = ("handed", "pool", "preemptible", "team", "units", "user")
-
-    def __init__(self, pool: str, team: int, user: int, units: int, preemptible: bool) -> None:
-        self.pool, self.team, self.user, self.units, self.preemptible = pool, team, user, units, preemptible
-        self.handed = 0
-
-
-class State:
+class State(Books):
     def __init__(self, policy: Policy) -> None:
         self.policy = policy
         self.load(Cluster())
@@ -41,21 +26,9 @@ class State:
     # ---------------------------------------------------------------------------------------- load and dump
     def load(self, cluster: Cluster) -> None:
         """Start from a snapshot."""
-        self.ledger = Ledger()
-        self.promises = Promises(self.ledger)
-        self.team_of: dict[int, int] = {}
-        self.search = Search(self.ledger, self.promises, self.policy, self.team_of)
-        self.queue = Queue(self.policy)
-        self.pools: dict[str, Pool] = {pool.name: pool for pool in cluster.pools}
-        self.gpu_pools: set[str] = set()
-        self.teams: dict[int, Team] = {}
-        self.trees: dict[str, Tree] = {}
-        self.runs: dict[int, Run] = {}
-        self.held: dict[int, Held] = {}
-        self.claims: dict[int, Claim] = {}
+        super().__init__(self.policy, cluster.pools)
         self.bookings: tuple[Booking, ...] = ()
         self.mixed(cluster.mix)
-        self.nodes_moved = self.instances_moved = True
         for node in sorted(cluster.nodes, key=lambda node: node.id):
             self._add_node(node)
         self._grow_trees(cluster.teams, cluster.past)
@@ -101,11 +74,14 @@ class State:
 
     def changed(self, run: Run, *, now: int) -> None:
         """A run moved to another state (RUNNING, SUSPENDING, STOPPING …); its parts are the same as before."""
-        self.runs[run.job] = replace(run, pool=self.held[run.job].pool)
+        self.runs[run.job] = run = replace(run, pool=self.held[run.job].pool)
+        self.filling.add(run, self.queue.tier_of(run.ask), self.held[run.job].units)
+        self.bounds.touch(part.node for part in run.parts)
 
     def ended(self, job: int, *, now: int) -> None:
         """A run's parts are free (released, or suspended: then `submit` it with `pinned`)."""
         run = self.runs.pop(job)
+        self.filling.remove(job)
         self._settle(run.pool, run.ask.team, run.ask.user, now)
         self._release(job, run.parts)
 
@@ -128,6 +104,7 @@ class State:
         held = self.held[job]
         self._settle(held.pool, held.team, held.user, now)
         self._release(job, claim.parts)
+        self._touch_runs(claim.victims)
         for victim in claim.victims:
             gone = self.held.get(victim)
             if gone is not None and gone.handed:
@@ -163,6 +140,7 @@ class State:
     def node_removed(self, node: int) -> None:
         """A node is gone for good. Runs that are still there end on their own."""
         self.ledger.remove_node(node)
+        self.bounds.touch((node,))
         self.nodes_moved = True
 
     def teams_changed(self, teams: Iterable[Team]) -> None:
@@ -180,184 +158,6 @@ class State:
         """What kinds of work come, counted anew. It matters only where shares of cards are asked for."""
         self.mix = mix
         self.search.scores = Scores(mix) if any(shape.thousandths for shape, _ in mix) else None
-
-    # ---------------------------------------------------------------------------------------- sums
-    def account(self, pool: str, team: int) -> Account:
-        return self.tree(pool).account(team)
-
-    def tree(self, pool: str) -> Tree:
-        tree = self.trees.get(pool)
-        if tree is None:
-            tree = self.trees[pool] = Tree(pool, self.teams, self._children_first)
-            self.trees = dict(sorted(self.trees.items()))
-            self.nodes_moved = True
-        return tree
-
-    def take_stock(self) -> None:
-        """Each pool's capacity: nodes that accept work, and what is held on those that do not. Kinds learn where they
-        may go. Done once after nodes have changed."""
-        still = not self.nodes_moved and not self.instances_moved
-        if still and all(host.node.accepts for host in self.ledger.hosts.values()):
-            return
-        capacity = dict.fromkeys(self.trees, 0)
-        for host in self.ledger.hosts.values():
-            gpu_pool = host.node.pool in self.gpu_pools
-            if host.node.accepts:
-                units = len(host.node.gpus) * GPU_UNITS if gpu_pool else host.node.cpu_millis
-                for place, _ in enumerate(host.node.gpus):
-                    units -= self._stranded(host.id, place) if host.node.gpus[place].layout else 0
-            else:
-                units = sum(self.units_of(part, host.node.pool) for _, part in host.parts)
-            capacity[host.node.pool] += units
-        for pool, tree in self.trees.items():
-            tree.set_capacity(capacity[pool])
-        if self.nodes_moved:
-            self.search.forget_options()
-            for kind in self.queue.kinds.values():
-                kind.costs = ()
-        self.nodes_moved = self.instances_moved = False
-
-    def _stranded(self, host_id: int, place: int) -> int:
-        host = self.ledger.hosts[host_id]
-        gpu = host.node.gpus[place]
-        held = {(piece.start, piece.profile) for _, piece in host.cards[place] if piece.profile}
-        return mig.stranded(gpu.model, tuple(Instance(profile, start) for start, profile in sorted(held)))
-
-    def units_of(self, part: Part, pool: str) -> int:
-        """What a part costs."""
-        known = self.pools.get(pool)
-        reference = (
-            (known.reference_gpus, known.reference_cpu_millis, known.reference_memory_mib) if known else (0, 0, 0)
-        )
-        return charge(
-            gpu_units=sum(piece.units for piece in part.pieces),
-            cpu_millis=part.cpu_millis,
-            memory_mib=part.memory_mib,
-            reference=reference,
-            gpu_pool=pool in self.gpu_pools,
-        )
-
-    def costs_of(self, shape: Shape) -> tuple[tuple[str, int], ...]:
-        """(pool, units of the whole gang) for each pool that has the right kind of node, the liked ones first."""
-        pools = shape.pools or sorted(self.trees, key=lambda name: (name in self.gpu_pools, name))
-        costs = []
-        for pool in pools:
-            if pool in self.trees and self.search.options(shape, pool):
-                part = Part(0, (), shape.cpu_millis, shape.memory_mib)
-                units = self.units_of(part, pool)
-                if shape.wants_gpu:
-                    units = max(units, self._gpu_units(shape, pool))
-                costs.append((pool, units * shape.replicas))
-        return tuple(costs)
-
-    def _gpu_units(self, shape: Shape, pool: str) -> int:
-        """GPU units of one replica: for a MIG ask, of the dearest profile that it may get."""
-        if shape.gpus:
-            return shape.gpus * GPU_UNITS
-        if shape.thousandths:
-            return fraction(shape.thousandths)
-        options = (option for groups in self.search.options(shape, pool) for option in groups)
-        models = {gpu.model for group, _ in options for gpu in group.cards}
-        offers = [p for model in models for p in mig.wanted(model, shape.mig, shape.gpu_memory_mib)[:1]]
-        return max(p.units for p in offers)
-
-    def costs(self, kind: Kind) -> tuple[tuple[str, int], ...]:
-        if not kind.costs:
-            kind.costs = self.costs_of(kind.shape)
-        return kind.costs
-
-    # ---------------------------------------------------------------------------------------- bookkeeping
-    def _add_node(self, node: Node) -> None:
-        self.ledger.add_node(node)
-        if node.gpus:
-            self.gpu_pools.add(node.pool)
-        if node.pool not in self.trees and self.teams_known:
-            self.tree(node.pool)
-        self.nodes_moved = True
-
-    @property
-    def teams_known(self) -> bool:
-        return hasattr(self, "_children_first")
-
-    def _grow_trees(self, teams: tuple[Team, ...], past: tuple[Past, ...]) -> None:
-        self.teams = {team.id: team for team in teams}
-        self._children_first = children_first(self.teams)
-        names = {host.node.pool for host in self.ledger.hosts.values()} | {q.pool for t in teams for q in t.quotas}
-        self.trees = {name: Tree(name, self.teams, self._children_first) for name in sorted(names)}
-        for row in past:
-            self.tree(row.pool).remember(row)
-
-    def _hold_run(self, run: Run) -> None:
-        ask = run.ask
-        pool = self.pool_of(run)
-        self.runs[run.job] = run if run.pool else replace(run, pool=pool)
-        units = sum(self.units_of(part, pool) for part in run.parts)
-        self._hold(run.job, Held(pool, ask.team, ask.user, units, ask.preemptible), run.parts)
-
-    def _hold_claim(self, claim: Claim) -> None:
-        ask = self.queue.asks.get(claim.job)
-        self.claims[claim.job] = claim
-        team, user = (ask.team, ask.user) if ask else (0, 0)
-        units = sum(self.units_of(part, claim.pool) for part in claim.parts)
-        self._hold(claim.job, Held(claim.pool, team, user, units, ask.preemptible if ask else True), claim.parts)
-        self.hand_over(units, claim.pool, claim.victims)
-
-    def hand_over(self, units: int, pool: str, victims: tuple[int, ...]) -> list[tuple[Held, int]]:
-        """What passes from victims to a claim is the beneficiary's use from now on, and must not count twice."""
-        passed = []
-        for victim in victims:
-            gone = self.held.get(victim)
-            if gone is not None and gone.pool == pool and units:
-                part = min(units, gone.units - gone.handed)
-                gone.handed += part
-                units -= part
-                self.account(gone.pool, gone.team).add(-part)
-                passed.append((gone, part))
-        return passed
-
-    def charge(self, job: int, held: Held) -> None:
-        """Count what a job holds from now on; the ledger is told by whoever took the parts."""
-        self.held[job] = held
-        self.team_of[job] = held.team
-        self._count(held, held.units, 0)
-
-    def discharge(self, job: int) -> None:
-        held = self.held.pop(job)
-        self.team_of.pop(job, None)
-        self._count(held, -held.units, -held.handed)
-
-    def _hold(self, job: int, held: Held, parts: tuple[Part, ...]) -> None:
-        self.charge(job, held)
-        self._note_instances(parts)
-        for part in parts:
-            self.ledger.take(job, part)
-
-    def _release(self, job: int, parts: tuple[Part, ...]) -> None:
-        self.discharge(job)
-        self._note_instances(parts)
-        for part in parts:
-            self.ledger.give(job, part)
-
-    def _note_instances(self, parts: tuple[Part, ...]) -> None:
-        """Which instances are held decides what of their card is stranded."""
-        if any(piece.profile for part in parts for piece in part.pieces):
-            self.instances_moved = True
-
-    def _count(self, held: Held, units: int, handed: int) -> None:
-        account = self.account(held.pool, held.team)
-        account.add(units - handed)
-        account.users[held.user] = account.users.get(held.user, 0) + units
-        if not held.preemptible:
-            account.firm += units
-
-    def _settle(self, pool: str, team: int, user: int, now: int) -> None:
-        tree = self.tree(pool)
-        tree.settle(tree.account(team), user, now, self.policy.half_life_s)
-
-    def pool_of(self, run: Run) -> str:
-        """The pool of the node that its first part is on, where the run itself does not say."""
-        host = self.ledger.hosts.get(run.parts[0].node) if run.parts else None
-        return run.pool or (host.node.pool if host else "")
 
 
 #: deadlines are looked at when a plan begins; until then none has passed

@@ -3,9 +3,10 @@
 from dataclasses import dataclass
 
 from scheduling.core.cluster import Cluster
-from scheduling.core.ordering import NEVER, Tournament
+from scheduling.core.ordering import Tournament
 from scheduling.core.policy import Policy
-from scheduling.core.quota import common_scales
+from scheduling.core.queue import NEVER
+from scheduling.core.standing import terms
 from scheduling.core.state import State
 
 
@@ -34,13 +35,12 @@ def terms_of(cluster: Cluster, policy: Policy, now: int, job: int) -> Terms | No
     ask = planner.queue.asks.get(job)
     if ask is None:
         return None
-    planner.queue.begin(now)
-    kind, entry = planner.queue.entries[job]
-    planner.costs(kind)
-    contest = Tournament(planner.queue, planner.trees, common_scales(planner.trees), now)
+    planner.queue.begin(now, planner.costs_of)
+    entry, kind = planner.queue.pairs[job]
+    contest = Tournament(planner.queue, planner.trees, now)
     contest.enter(ask.team)
-    standing = contest.terms(ask.team, ask.user, kind, entry)
-    levels, person = (standing[1:-1], standing[-1]) if kind.costs else ((), 0)
+    found = terms(contest.shares, ask.user, (entry, kind))
+    levels, person = (found[1:-1], found[-1]) if kind.costs else ((), 0)
     return Terms(
         critical=not entry[0],
         tier=entry[1],

@@ -1,55 +1,50 @@
-"""Whose work may fall for whom: the candidates of an eviction, and in which order they are preferred.
+"""Whose work may fall for whom.
 
 May A take from B? Judged at the lowest common ancestor of the two teams, before each victim is taken (KAI's reclaim,
 with Berth's guarantees):
 
     reclaim    A's side stays within its guarantee with the ask; B's side and every team on the way down to the victim
-    are
-               above theirs
+               are above theirs
     balance    the same for B; A's share afterwards is not above B's share afterwards (Kueue:
-    LessThanOrEqualToFinalShare) preempt    within one team a higher tier takes from a lower turns      within one
-    team and a tier that rotates, from suspendable work that had its turn and comes after by size critical   takes
-    anything of lower tiers while its own team stays within its guarantee
+               LessThanOrEqualToFinalShare)
+    preempt    within one team a higher tier takes from a lower
+    turns      in a tier that rotates, from suspendable work that had its turn and comes after by size: within one
+               team, or where both borrow and B has the larger share
+    critical   takes anything of lower tiers while its own team stays within its guarantee
 
 Nothing else ever falls. The order among sets of victims: none of them within a guarantee before some, the highest tier
 among them as low as possible, least work lost, fewest, those that come last by the size rule, ids.
-
-Long because all rights to take from somebody stand side by side.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from scheduling.core.cluster import Part, Run
-from scheduling.core.lifecycle import JobState
-from scheduling.core.ordering import Kind, size_of
-from scheduling.core.placement import Want
+from scheduling.core.candidates import Candidates, Victim
+from scheduling.core.places.filters import Want
+from scheduling.core.policy import SizeRule
+from scheduling.core.queue import Kind
 from scheduling.core.quota import Account
 
 if TYPE_CHECKING:
     from scheduling.core.plan import Cycle
 
-EVICTABLE = frozenset({JobState.PLACED, JobState.STARTING, JobState.RUNNING, JobState.RESUMING})
-
-
-@dataclass(frozen=True, slots=True)
-class Victim:
-    """A run that might go. `guaranteed`: it lies within its team's guarantee. `lost`: unit-seconds thrown away with it.
-    `turn`: it may be suspended and has had its turn; `size`: by the size rule of its tier."""
-
-    job: int
-    team: int
-    units: int
-    guaranteed: bool
-    tier: int
-    lost: int
-    size: int
-    turn: bool
-    parts: tuple[Part, ...]
-
-
 SetKey = tuple[bool, int, int, int, int, tuple[int, ...]]
+
+
+def cost_of(victims: Iterable[Victim]) -> SetKey:
+    """The stated order, as a key: the smaller set of victims is the better one."""
+    chosen = tuple(victims)
+    if len(chosen) == 1:
+        only = chosen[0]
+        return (only.guaranteed, -only.tier, only.lost, 1, -only.size, (only.job,))
+    return (
+        any(v.guaranteed for v in chosen),
+        -min((v.tier for v in chosen), default=1 << 30),
+        sum(v.lost for v in chosen),
+        len(chosen),
+        -min((v.size for v in chosen), default=0),
+        tuple(sorted(v.job for v in chosen)),
+    )
 
 
 class Taking:
@@ -68,32 +63,24 @@ class Taking:
         self.least: dict[int, int] = {}
 
 
-def cost_of(victims: Iterable[Victim]) -> SetKey:
-    """The stated order, as a key: the smaller set of victims is the better one."""
-    chosen = tuple(victims)
-    return (
-        any(v.guaranteed for v in chosen),
-        -min((v.tier for v in chosen), default=1 << 30),
-        sum(v.lost for v in chosen),
-        len(chosen),
-        -min((v.size for v in chosen), default=0),
-        tuple(sorted(v.job for v in chosen)),
-    )
+class Rights:
+    """Who may take what from whom, as the accounts stand while a cycle goes on. `moved` tells it of every change."""
 
-
-class Candidates:
-    """The runs of one cycle that may be evicted at all, and the questions about them."""
-
-    def __init__(self, cycle: "Cycle") -> None:
+    def __init__(self, cycle: "Cycle", candidates: Candidates) -> None:
         self.cycle, self.state, self.now, self.policy = cycle, cycle.state, cycle.now, cycle.policy
-        #: runs that are going already: victims of this plan, and of claims that others have
-        self.gone = {victim for claim in self.state.claims.values() for victim in claim.victims}
-        self.on_host: dict[int, list[Victim]] = {}
+        self.candidates = candidates
+        self._version = 0
+        self._moves: dict[int, int] = {}
         self._takings: dict[tuple[str, int, int, int], tuple[int, Taking]] = {}
+        self._lenders: dict[tuple[str, int, int], tuple[int, bool]] = {}
         self._known_sides: dict[tuple[int, int], tuple[Account, Account]] = {}
-        self._counted = False
-        self.by_team: dict[tuple[str, int], list[Victim]] = {}
-        self._samples: dict[tuple[str, int], list[Victim]] = {}
+        self._known_loans: dict[tuple[str, int, int, int, int], tuple[int, int, bool]] = {}
+
+    def moved(self, pool: str, team: int) -> None:
+        """What this team holds there has changed, and with it the sums of all teams above it."""
+        self._version += 1
+        for account in self.state.trees[pool].account(team).path():
+            self._moves[account.team] = self._version
 
     # ---------------------------------------------------------------------------------------- from whom
     def taking(self, want: Want, kind: Kind, units: int, size: int) -> Taking:
@@ -102,145 +89,122 @@ class Candidates:
         others (of any class where the job is critical)."""
         key = (want.pool, kind.team, kind.tier, units)
         version, taking = self._takings.get(key, (-1, None))
-        if taking is None or version != self.cycle.version:
+        if taking is None or version != self._version:
             taking = Taking(want, kind, units)
             self._look_around(taking)
-            self._takings[key] = (self.cycle.version, taking)
+            self._takings[key] = (self._version, taking)
         taking.want, taking.size = want, size
         return taking
 
     def _look_around(self, taking: Taking) -> None:
-        if not self._counted:
-            self._count_runs()
-        kind = taking.kind
+        kind, pool = taking.kind, taking.want.pool
+        holdings = self.candidates.holdings(pool)
         taking.any_class = self._is_critical(kind)
-        for (pool, team), samples in self._samples.items():
-            if pool != taking.want.pool:
-                continue
-            if team == kind.team:
-                higher = self.policy.preempt and any(v.tier > kind.tier for v in samples)
-                taking.own = higher or (self.rotates(kind) and any(v.tier == kind.tier for v in samples))
-            elif not taking.others:
-                taking.others = taking.any_class or self._lends(taking, team, samples)
+        mine = holdings.get(kind.team)
+        if mine is not None:
+            higher = self.policy.preempt and max(mine.tiers) > kind.tier
+            taking.own = higher or (self.rotates(kind) and kind.tier in mine.tiers)
+        taking.others = taking.any_class and len(holdings) > (mine is not None)
+        if not taking.others:
+            taking.others = self._anybody_lends(pool, kind.team, taking.units)
+        if not taking.others and self.rotates(kind):
+            taking.others = any(
+                team != kind.team and kind.tier in held.tiers and self._alternate(taking, team, held.least_borrowed)
+                for team, held in holdings.items()
+            )
+
+    def _anybody_lends(self, pool: str, team: int, units: int) -> bool:
+        """May so many units be taken from any other team? What may be taken of it at all, may be of its smallest."""
+        key = (pool, team, units)
+        version, found = self._lenders.get(key, (-1, False))
+        if version != self._version:
+            tree = self.state.trees[pool]
+            mine, found = tree.account(team), False
+            for other, held in self.candidates.holdings(pool).items():
+                theirs = tree.account(other)
+                if other != team and held.least_borrowed >= 0 and theirs.used > theirs.guaranteed:
+                    found = self._lends(pool, mine, theirs, units, held.least_borrowed)
+                if found:
+                    break
+            self._lenders[key] = self._version, found
+        return found
 
     def rotates(self, kind: Kind) -> bool:
-        """May jobs of this kind take turns with their likes? (Those of one team only: turns never cross teams.)"""
+        """May jobs of this kind take turns with their likes? (Without a size rule all are of one size, and nobody comes
+        after anybody.)"""
         tiers = self.policy.tiers
-        return kind.tier < len(tiers) and tiers[kind.tier].rotate
+        return kind.tier < len(tiers) and tiers[kind.tier].rotate and tiers[kind.tier].size_rule is not SizeRule.NONE
 
-    def _lends(self, taking: Taking, team: int, samples: list[Victim]) -> bool:
-        """May anything of another team be taken? Most teams are ruled out by what they hold, without a look at runs."""
-        tree = self.state.trees[taking.want.pool]
-        mine, theirs = tree.account(taking.want.team), tree.account(team)
-        if theirs.used <= theirs.guaranteed or samples[0].guaranteed:
-            return False
-        my_side, their_side = self._sides(mine, theirs)
-        if not _all_above(theirs, their_side):
-            return False
-        reclaims = self.policy.reclaim and my_side.guarantees(taking.units)
-        return reclaims or self.allowed(taking, samples[0])
-
-    def allowed(self, taking: Taking, victim: Victim) -> bool:
-        """May it be taken as the first one? Asked once for all runs of a team that look alike."""
-        key = (victim.team, victim.units, victim.guaranteed, victim.tier)
-        known = None if victim.team == taking.want.team else taking.allowed.get(key)
-        if known is None:
-            known = taking.allowed[key] = self._may_take(taking, victim)
-        return known
-
-    def on(self, host_id: int, taking: Taking, before: set[int]) -> list[Victim]:
-        """The runs on a node that this job may take, the cheapest first."""
-        return [
-            victim
-            for victim in self.on_host.get(host_id, ())
-            if victim.job not in self.gone
-            and victim.job not in before
-            and self.allowed(taking, victim)
-            and not self._calm(taking, victim)
-        ]
-
-    # ---------------------------------------------------------------------------------------- the runs
-    def _count_runs(self) -> None:
-        """All runs that may be evicted at all. A team's runs fill its guarantee: what may not be evicted first, then by
-        tier, start and id; what lies beyond it, or across the line, is borrowed."""
-        teams: dict[tuple[str, int], list[tuple[tuple[bool, int, int, int], Run]]] = {}
-        tier_of = self.state.queue.tier_of
-        for run in self.state.runs.values():
-            order = (run.ask.preemptible, tier_of(run.ask), run.held_at, run.job)
-            teams.setdefault((run.pool, run.ask.team), []).append((order, run))
-        self._counted = True
-        for (pool, team), runs in sorted(teams.items(), key=lambda item: item[0]):
-            guaranteed = self.state.account(pool, team).guaranteed
-            filled = 0
-            for order, run in sorted(runs, key=lambda pair: pair[0]):
-                units = self.state.held[run.job].units
-                filled += units
-                if run.ask.preemptible and run.state in EVICTABLE:
-                    victim = self._victim(run, units, order[1], guaranteed=filled <= guaranteed)
-                    self.by_team.setdefault((pool, team), []).append(victim)
-                    for node in {part.node for part in run.parts}:
-                        self.on_host.setdefault(node, []).append(victim)
-        for on_host in self.on_host.values():
-            on_host.sort(key=lambda v: (v.guaranteed, -v.tier, v.lost, v.job))
-        self._samples = {team: _samples(victims) for team, victims in self.by_team.items()}
-
-    def _victim(self, run: Run, units: int, tier: int, *, guaranteed: bool) -> Victim:
-        ask, ran = run.ask, max(0, self.now - run.running_at) if run.running_at else 0
-        size = size_of(self.policy, tier, left_s=ask.limit_s - ran, attained=ask.attained + units * ran)
-        lost_s, turn = ran, False
-        if self.can_suspend(run):
-            lost_s = self.suspend_cost_s(run)
-            turn = ran >= max(self.policy.turn_s, self.policy.turn_factor * lost_s)
-        return Victim(run.job, ask.team, units, guaranteed, tier, units * lost_s, size, turn, run.parts)
-
-    def suspend_cost_s(self, run: Run) -> int:
-        """Suspend and resume, from the job's GPU memory at the measured speeds; parts go in parallel."""
-        if self.policy.keeps_work:
-            return 0
-        saved = run.ask.saved_mib
-        return 2 + saved // self.policy.suspend_mib_per_s + saved // self.policy.resume_mib_per_s
-
-    def can_suspend(self, run: Run) -> bool:
-        """One node, whole cards, room for the saved bytes in the node's memory, and the job and the policy allow it."""
-        if not (self.policy.suspend and run.ask.suspendable and run.state is JobState.RUNNING):
-            return False
-        if self.policy.keeps_work:
-            return True
-        host = self.state.ledger.hosts.get(run.parts[0].node)
-        whole = all(piece.whole for piece in run.parts[0].pieces)
-        fits = host is not None and host.memory >= run.ask.saved_mib > 0
-        return len(run.parts) == 1 and bool(run.parts[0].pieces) and whole and fits
-
-    def _calm(self, taking: Taking, victim: Victim) -> bool:
-        """Is it still within its minimum runtime? A team's own value binds its siblings; cousins see the value of the
-        team that stands below the common ancestor (KAI's minimum runtime)."""
-        run = self.state.runs[victim.job]
-        least = taking.least.get(victim.team)
-        if least is None:
-            tree = self.state.trees[taking.want.pool]
-            mine, theirs = tree.account(taking.want.team), tree.account(victim.team)
-            side = theirs.team if mine is theirs else self._sides(mine, theirs)[1].team
-            team = self.state.teams.get(side)
-            least = taking.least[victim.team] = (team.min_runtime_s if team else 0) or self.policy.min_runtime_s
-        least = max(run.ask.min_runtime_s, least)
-        return least > 0 and (not run.running_at or self.now - run.running_at < least)
+    def _is_critical(self, kind: Kind) -> bool:
+        tiers = self.policy.tiers
+        return kind.tier < len(tiers) and tiers[kind.tier].critical
 
     # ---------------------------------------------------------------------------------------- may it?
-    def _may_take(self, taking: Taking, victim: Victim) -> bool:
-        """One victim, as the accounts stand now."""
+    def on(self, node: int, taking: Taking, before: set[int]) -> list[Victim]:
+        """The runs on a node that this job may take, the cheapest first."""
+        allowed, own = taking.allowed, taking.want.team
+        found = []
+        for victim in self.candidates.on_host(node):
+            may = None if victim.team == own else allowed.get(victim.sort)
+            if may is None:
+                may = allowed[victim.sort] = self._may_take(taking, victim)
+            may = may or self._takes_turn(taking, victim)
+            if may and victim.job not in before and not self._calm(taking, victim):
+                found.append(victim)
+        return found
+
+    def _may_take(self, taking: Taking, victim: Victim, *, trial: bool = False) -> bool:
+        """One victim, as the accounts stand now. `trial`: they have been moved without a word about it."""
         kind, pool, units = taking.kind, taking.want.pool, taking.units
+        if victim.team == taking.want.team:
+            return self.policy.preempt if victim.tier > kind.tier else self._takes_turn(taking, victim)
         tree = self.state.trees[pool]
         mine, theirs = tree.account(taking.want.team), tree.account(victim.team)
-        if mine is theirs:
-            if victim.tier > kind.tier:
-                return self.policy.preempt
-            return victim.turn and victim.tier == kind.tier and victim.size > taking.size and self.rotates(kind)
-        if self._is_critical(kind) and victim.tier > kind.tier and mine.guarantees(units):
+        if taking.any_class and victim.tier > kind.tier and mine.guarantees(units):
             return True
-        if victim.guaranteed or theirs.used <= theirs.guaranteed:
+        if victim.guaranteed:
+            return False
+        lends = self._lends_now if trial else self._lends
+        return lends(pool, mine, theirs, units, victim.units)
+
+    def _takes_turn(self, taking: Taking, victim: Victim) -> bool:
+        """Has the victim had its turn, and more service than the job that asks? Within one team that is all; between
+        teams both must borrow."""
+        kind = taking.kind
+        if not victim.turn or victim.tier != kind.tier or victim.size <= taking.size or not self.rotates(kind):
+            return False
+        if victim.team == taking.want.team:
+            return True
+        return not victim.guaranteed and self._alternate(taking, victim.team, victim.units)
+
+    def _alternate(self, taking: Taking, team: int, lent: int) -> bool:
+        """May borrowed work of one team take turns with borrowed work of so many units of another? Only from a team
+        that has the larger share and keeps it: with but one unit more than it is left with, it is still above what the
+        asking team has now. Otherwise reclaim or balance would hand the cards back at once, and the two would swap
+        them for ever."""
+        tree = self.state.trees[taking.want.pool]
+        mine, theirs = tree.account(taking.want.team), tree.account(team)
+        if lent < 0 or mine.guarantees(taking.units) or not self.rotates(taking.kind):
             return False
         my_side, their_side = self._sides(mine, theirs)
-        if not _all_above(theirs, their_side):
+        share = self.cycle.tournament.shares.of_team
+        left = share(their_side.team, tree.pool, 1 - lent, history=False)
+        return _all_above(theirs, their_side) and left > share(my_side.team, tree.pool, 0, history=False)
+
+    def _lends(self, pool: str, mine: Account, theirs: Account, units: int, lent: int) -> bool:
+        """The same as below, remembered until one of the two sides has moved."""
+        my_side, their_side = self._sides(mine, theirs)
+        moves = self._moves.get(my_side.team, 0), self._moves.get(their_side.team, 0)
+        key = (pool, my_side.team, units, theirs.team, lent)
+        known = self._known_loans.get(key)
+        if known is None or known[:2] != moves:
+            known = self._known_loans[key] = (*moves, self._lends_now(pool, mine, theirs, units, lent))
+        return known[2]
+
+    def _lends_now(self, pool: str, mine: Account, theirs: Account, units: int, lent: int) -> bool:
+        """May borrowed work of so many units be taken from them for so many of mine: by reclaim or by balance?"""
+        my_side, their_side = self._sides(mine, theirs)
+        if theirs.used <= theirs.guaranteed or not _all_above(theirs, their_side):
             return False
         if self.policy.reclaim and my_side.guarantees(units):
             return True
@@ -248,9 +212,9 @@ class Candidates:
             return False
         # Both with the past and without it: what a team has had may stop it from taking, but never entitles two teams
         # to take the same cards from each other in turn.
-        share = self.cycle.tournament.share
+        share = self.cycle.tournament.shares.of_team
         return all(
-            share(my_side.team, pool, units, history=past) <= share(their_side.team, pool, -victim.units, history=past)
+            share(my_side.team, pool, units, history=past) <= share(their_side.team, pool, -lent, history=past)
             for past in (False, True)
         )
 
@@ -267,21 +231,32 @@ class Candidates:
             self._known_sides[key] = known
         return known
 
-    def _is_critical(self, kind: Kind) -> bool:
-        tiers = self.policy.tiers
-        return kind.tier < len(tiers) and tiers[kind.tier].critical
+    def _calm(self, taking: Taking, victim: Victim) -> bool:
+        """Is it still within its minimum runtime? A team's own value binds its siblings; cousins see the value of the
+        team that stands below the common ancestor (KAI's minimum runtime)."""
+        run = self.state.runs[victim.job]
+        least = taking.least.get(victim.team)
+        if least is None:
+            tree = self.state.trees[taking.want.pool]
+            mine, theirs = tree.account(taking.want.team), tree.account(victim.team)
+            side = theirs.team if mine is theirs else self._sides(mine, theirs)[1].team
+            team = self.state.teams.get(side)
+            least = taking.least[victim.team] = (team.min_runtime_s if team else 0) or self.policy.min_runtime_s
+        least = max(run.ask.min_runtime_s, least)
+        return least > 0 and (not run.running_at or self.now - run.running_at < least)
 
     def in_allowed_order(self, taking: Taking, victims: tuple[Victim, ...]) -> bool:
         """Is there an order in which each may be taken when its turn comes, and does the ask then fit all limits?
         The accounts are put back; small ones first, because each taken unit brings their team closer to its
         guarantee."""
-        want = taking.want
-        tree = self.state.trees[want.pool]
-        mine = tree.account(want.team)
+        tree = self.state.trees[taking.want.pool]
+        mine = tree.account(taking.want.team)
         waiting = sorted(victims, key=lambda v: (v.units, v.job))
         taken: list[Victim] = []
         while waiting:
-            nxt = next((v for v in waiting if self._may_take(taking, v)), None)
+            nxt = next(
+                (v for v in waiting if self._may_take(taking, v, trial=True) or self._takes_turn(taking, v)), None
+            )
             if nxt is None:
                 break
             waiting.remove(nxt)
@@ -291,12 +266,6 @@ class Candidates:
         for victim in taken:
             tree.account(victim.team).add(victim.units)
         return fits
-
-
-def _samples(victims: list[Victim]) -> list[Victim]:
-    """One run of each sort: those that are alike in units, guarantee and tier may be taken by the same jobs. Borrowed
-    and small ones first, because most often they may be taken."""
-    return sorted({(v.guaranteed, v.units, v.tier): v for v in victims}.values(), key=lambda v: (v.guaranteed, v.units))
 
 
 def _all_above(account: Account, side: Account) -> bool:

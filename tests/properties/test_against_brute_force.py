@@ -10,7 +10,7 @@ from scheduling.core.backfill import TimeMap
 from scheduling.core.cluster import Ask, Cluster, Gpu, Node, Part, Piece, Quota, Run, Shape, Team
 from scheduling.core.forecast import estimate_starts
 from scheduling.core.lifecycle import EndReason
-from scheduling.core.placement import Want
+from scheduling.core.places.filters import Want
 from scheduling.core.plan import Planner, plan
 from scheduling.core.policy import Policy
 from scheduling.core.remedies import changes_that_would_start

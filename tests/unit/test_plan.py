@@ -134,3 +134,13 @@ def test_every_hold_makes_a_sentence_with_its_numbers():
 def test_a_code_of_a_later_version_is_no_error():
     assert sentence("from_the_future", {}) == ""
     assert sentence("gpus_busy", {"of_another_version": 1}) == ""
+
+
+def test_a_plan_without_reasons_places_the_same_jobs():
+    """What the second job lacks is CPU: the third, which asks for less of it, is tried all the same."""
+    world = cluster("n1 ....", ask(1, gpus=1, cpu=15_000), ask(2, gpus=1, cpu=4000), ask(3, gpus=1, cpu=1000))
+    for depth in (0, 1, 8):
+        policy = Policy(reserve_depth=depth)
+        told, silent = plan(world, policy, 10), plan(world, policy, 10, explain=False)
+        assert [place.job for place in silent.places] == [1, 3]
+        assert silent.places == told.places

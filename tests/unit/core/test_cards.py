@@ -73,6 +73,13 @@ def test_only_free_instances_in_the_way_are_destroyed():
     assert recut.create == (Instance("3g.40gb", 4),)
 
 
+def test_a_free_instance_that_an_earlier_job_cuts_up_is_no_longer_there_for_the_next():
+    held = Piece(1, 22_500, "4g.40gb", 0)
+    world = node(card(1, ("4g.40gb", 0), ("3g.40gb", 4)))
+    outcome = decide([world], ask(1, mig="1g.10gb"), ask(2, mig="3g.40gb"), runs=(run(9, held),))
+    assert pieces(outcome) == {1: [(1, "1g.10gb", 6)]}
+
+
 def test_where_the_policy_forbids_it_nothing_is_cut():
     outcome = decide([node(card(1))], ask(1, mig="1g"), policy=Policy(recut=False))
     assert outcome.places == ()

@@ -1,22 +1,15 @@
-"""`make bench-core`: how long one plan takes, as measured here. CPU seconds of one core;
-no figure is asserted.
+"""The queues that `make bench-core` plans, from seeded random numbers.
 
 The Slurm-like queue is the one that a Slurm 22.05 controller needed 42 s (64 nodes) and about 270 s (512 nodes) for
 in one backfill cycle: every node full until some time in the next 10 hours, 5,000 jobs waiting: 70 % one GPU, 10 %
 two, 8 % four, 8 % a whole node, 4 % two to eight whole nodes, limits from 5 minutes to 48 hours.
 """
 
-import argparse
 import math
-import resource
 from dataclasses import replace
 from random import Random
-from time import process_time
 
 from scheduling.core.cluster import Ask, Cluster, Gpu, Node, Part, Piece, Quota, Run, Shape, Team
-from scheduling.core.lifecycle import JobState
-from scheduling.core.plan import Planner
-from scheduling.core.policy import Policy
 from scheduling.core.units import GPU_UNITS
 
 NOW = 1_000_000
@@ -84,17 +77,18 @@ def mixed(node_count: int, waiting: int, *, seed: int = 1, teams: int = 20, user
             if place + size > GPUS or (size == 1 and random.random() < 0.02):
                 place += 1
                 continue
-            wish = _wish(random, job, Shape(gpus=size, cpu_millis=4000 * size, memory_mib=8192 * size), teams, users)
+            wish = a_wish(random, job, Shape(gpus=size, cpu_millis=4000 * size, memory_mib=8192 * size), teams, users)
             pieces = tuple(Piece(gpu.id, GPU_UNITS) for gpu in node.gpus[place : place + size])
             since = NOW - random.randrange(100, 20_000)
             runs.append(Run(wish, (Part(node.id, pieces, 4000 * size, 8192 * size),), held_at=since, running_at=since))
             place += size
             job += 1
-    asks = tuple(_wish(random, 1_000_000 + n, _shape(random), teams, users) for n in range(waiting))
+    asks = tuple(a_wish(random, 1_000_000 + n, a_shape(random), teams, users) for n in range(waiting))
     return Cluster(nodes=machines, asks=asks, runs=tuple(runs), teams=tuple(tree))
 
 
-def _shape(random: Random) -> Shape:
+def a_shape(random: Random) -> Shape:
+    """Half of them ask for CPU and memory of their own, and not by the card."""
     size = random.choice((1, 1, 1, 1, 2, 2, 4, 8))
     replicas = random.choice((1, 1, 1, 1, 1, 1, 2, 4)) if size == GPUS else 1
     if random.random() < 0.5:
@@ -103,7 +97,7 @@ def _shape(random: Random) -> Shape:
     return Shape(gpus=size, cpu_millis=cpu, memory_mib=memory, replicas=replicas)
 
 
-def _wish(random: Random, job: int, shape: Shape, teams: int, users: int) -> Ask:
+def a_wish(random: Random, job: int, shape: Shape, teams: int, users: int) -> Ask:
     team = 1 + random.randrange(teams)
     tier = random.choice(("production", "normal", "normal", "batch", "batch"))
     limit = 60 * int(5 * math.exp(random.random() * 6.35)) + 20_000 * (job < 1_000_000)
@@ -117,77 +111,5 @@ def full(node_count: int, waiting: int) -> Cluster:
     random = Random(3)
     machines = nodes(node_count, cpus=128)
     runs = tuple(whole_node(n, n.id, 60 * (30 + (n.id * 37) % 600), 1 + n.id % 20) for n in machines)
-    asks = tuple(_wish(random, 1_000_000 + n, _shape(random), 20, 10) for n in range(waiting))
+    asks = tuple(a_wish(random, 1_000_000 + n, a_shape(random), 20, 10) for n in range(waiting))
     return Cluster(nodes=machines, asks=tuple(replace(ask, preemptible=False) for ask in asks), runs=runs)
-
-
-def measure(name: str, cluster: Cluster, *, changes: float = 0.0) -> None:
-    started = process_time()
-    planner = Planner(Policy())
-    planner.load(cluster)
-    loaded = process_time()
-    outcome = planner.plan(NOW)
-    done = process_time()
-    line = (
-        f"{name:34s} cold {done - started:7.3f} s (load {loaded - started:.3f}, plan {done - loaded:.3f})  "
-        f"{len(outcome.places)} placed, {len(outcome.claims)} claims, {len(outcome.reserves)} reserved, "
-        f"{len(outcome.holds)} held"
-    )
-    if changes:
-        line += f"; warm {_warm(planner, cluster, changes):.3f} s"
-    print(line, f"  {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024} MiB")
-
-
-def _warm(planner: Planner, cluster: Cluster, part: float) -> float:
-    """The mean of the last five of eight plans, each after `part` of the jobs have changed: half ended, half new."""
-    random, total = Random(5), 0.0
-    job = 5_000_000
-    stopping: list[int] = []
-    for cycle in range(1, 9):
-        now = NOW + 10 * cycle
-        started = process_time()
-        outcome = planner.plan(now)
-        total += (process_time() - started) * (cycle > 3)  # the first three settle what the random start has upset
-        for place in outcome.places:
-            wish = planner.queue.asks[place.job]
-            planner.started(Run(wish, place.parts, held_at=now, running_at=now), now=now)
-        for victim in stopping:
-            planner.ended(victim, now=now)
-        for claim in outcome.claims:
-            planner.claimed(claim, now=now)
-        stopping = [stop.job for stop in outcome.stops]
-        for victim in stopping:
-            planner.changed(replace(planner.runs[victim], state=JobState.STOPPING), now=now)
-        candidates = sorted(set(planner.runs) - set(stopping))
-        for _ in range(int(len(cluster.asks) * part / 2)):
-            planner.ended(candidates.pop(random.randrange(len(candidates))), now=now)
-            planner.submit(_wish(random, job, _shape(random), 20, 10))
-            job += 1
-    return total / 5
-
-
-def main() -> None:
-    options = argparse.ArgumentParser(description=__doc__)
-    options.add_argument("--only", default="", help="run the cases whose name contains this")
-    options.add_argument("--growth", action="store_true", help="print how the cost grows with jobs and nodes")
-    chosen = options.parse_args()
-    cases = {
-        "slurm-like 64 nodes, 5,000": lambda: (slurm_like(64), 0.0),
-        "slurm-like 512 nodes, 5,000": lambda: (slurm_like(512), 0.0),
-        "full 1,000 nodes, 10,000": lambda: (full(1000, 10_000), 0.01),
-        "full 5,000 nodes, 50,000": lambda: (full(5000, 50_000), 0.0),
-        "mixed 1,000 nodes, 10,000": lambda: (mixed(1000, 10_000), 0.01),
-        "mixed 5,000 nodes, 50,000": lambda: (mixed(5000, 50_000), 0.01),
-    }
-    if chosen.growth:
-        cases = {
-            f"mixed {n:,} nodes, {n * 10:,}": (lambda n=n: (mixed(n, n * 10), 0.0)) for n in (125, 250, 500, 1000, 2000)
-        }
-    for name, make in cases.items():
-        if chosen.only in name:
-            cluster, changes = make()
-            measure(name, cluster, changes=changes)
-
-
-if __name__ == "__main__":
-    main()

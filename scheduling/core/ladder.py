@@ -1,0 +1,188 @@
+"""The ladder of disruption for one job: the least disruptive rung on which it gets a place, or why it goes on waiting.
+
+    fits -> re-cut -> evict (or take a turn) -> reserve -> hold
+
+Each job climbs alone, in the order of the queue. What it takes or claims, later jobs do not see; what failed for it is
+remembered for those that are like it.
+"""
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from scheduling.core.books import Held
+from scheduling.core.cluster import Ask, Claim, Part
+from scheduling.core.decisions import Cause, HoldCode, Place, Reserve, Stop, Suspend
+from scheduling.core.lifecycle import EndReason
+from scheduling.core.minima import Minima
+from scheduling.core.obstacles import capacity_cause, rights_cause
+from scheduling.core.places.filters import Want
+from scheduling.core.queue import Kind
+from scheduling.core.rights import missing_right
+
+if TYPE_CHECKING:
+    from scheduling.core.plan import Cycle
+
+#: obstacles that have nothing to do with CPU and memory: they hold for every job of the same family
+BINDS_ALL = frozenset({HoldCode.GPUS_BUSY, HoldCode.NO_NODES})
+
+
+class Ladder:
+    """Climbed once per job; its decisions go into the lists of the cycle."""
+
+    def __init__(self, cycle: "Cycle") -> None:
+        self.cycle, self.state, self.now, self.policy = cycle, cycle.state, cycle.now, cycle.policy
+        self.causes, self.tournament, self.eviction = cycle.causes, cycle.tournament, cycle.eviction
+        #: jobs that hold something because of this plan
+        self.taken: list[int] = []
+        self._reserved: dict[tuple[str, int], int] = {}
+        self._no_fit: dict[tuple[object, ...], Minima] = {}
+        self._why: dict[tuple[object, ...], Cause] = {}
+
+    def climb(self, ask: Ask, kind: Kind) -> Cause | None:
+        """The ladder of disruption for one job. None: it got its place; else why it goes on waiting."""
+        if ask.not_before > self.now:
+            return self.causes.of(HoldCode.NOT_BEFORE, starts=ask.not_before)
+        if ask.pinned:
+            return self._resume(ask, kind)
+        lacking: list[tuple[str, int, HoldCode]] = []
+        full: list[tuple[str, int, HoldCode | None]] = []
+        for pool, units in self._in_order(kind):
+            code = missing_right(self.state.trees[pool], ask, units)
+            if code is None:
+                if self._fits(ask, kind, pool, units):
+                    return None
+                full.append((pool, units, None))
+            elif code is HoldCode.POOL_FULL:
+                full.append((pool, units, code))
+            else:
+                lacking.append((pool, units, code))
+        may_evict = kind.evicts and ask.may_evict_from <= self.now
+        if may_evict:
+            for pool, units, _ in (*full, *(lack for lack in lacking if lack[2] is HoldCode.TEAM_LIMIT)):
+                claim = self.eviction.make_room(ask, kind, pool, units)
+                if claim is not None:
+                    return self._claim(claim)
+            kind.evicts = self.eviction.rights.rotates(kind)  # turns depend on each job's own size
+        if not full:
+            pool, units, code = lacking[0]
+            cause = rights_cause(self.causes, self.state, ask, pool, units, code)
+            if code is not HoldCode.USER_LIMIT:
+                self._bury(kind, 0, cause, may_evict=may_evict)
+            return cause
+        return self._reserve(ask, kind, full, may_evict=may_evict)
+
+    def _bury(self, kind: Kind, limit_s: int, cause: Cause, *, may_evict: bool) -> None:
+        """Nothing that comes after and is like this one can fare better. Where turns are taken, that holds for those
+        behind it on its own line only; after a job that was not free to evict, it does not hold at all."""
+        if not kind.evicts:
+            kind.dead_from, kind.cause = min(kind.dead_from, limit_s), cause
+            whole_family = cause.code in BINDS_ALL and self.eviction.nobody(kind)
+            if whole_family:
+                kind.family.dead_from, kind.family.cause = min(kind.family.dead_from, limit_s), cause
+            self.tournament.buried(kind, family=whole_family)
+        elif may_evict:
+            kind.cause = cause
+            self.tournament.bury(kind, limit_s)
+
+    def _in_order(self, kind: Kind) -> list[tuple[str, int]]:
+        """Pools in which it stays within its guarantee before those in which it would borrow, else as it likes them."""
+        costs = kind.costs
+        if len(costs) == 1:
+            return list(costs)
+        trees = self.state.trees
+        return sorted(costs, key=lambda cost: not trees[cost[0]].account(kind.team).guarantees(cost[1]))
+
+    def _fits(self, ask: Ask, kind: Kind, pool: str, units: int) -> bool:
+        """Rung 1 and 2: free as it is, or after free parts of a card are cut anew."""
+        failed = self._no_fit.setdefault(self._alike(ask, kind, pool), Minima())
+        # While nothing is promised to anybody, it does not matter how long a job lasts.
+        size = (ask.shape.cpu_millis, ask.shape.memory_mib, ask.limit_s if self.state.promises.hosts else 0)
+        if failed.covers(size):
+            return False
+        want = Want(ask.job, ask.team, ask.shape, pool, self.now + ask.limit_s)
+        parts = self.state.search.place(want)
+        if parts is None:
+            failed.add(size)
+            return False
+        self._place(ask, pool, units, parts)
+        return True
+
+    def _alike(self, ask: Ask, kind: Kind, pool: str) -> tuple[object, ...]:
+        """Asks that differ in CPU, memory and limit only. Shares and booked nodes look at the team as well."""
+        return (pool, ask.team if ask.shape.thousandths or self.state.bookings else 0, kind.family.form)
+
+    def _place(self, ask: Ask, pool: str, units: int, parts: tuple[Part, ...]) -> None:
+        """The ledger has the parts already: charge them and write the decision down."""
+        state = self.state
+        units = sum(state.units_of(part, pool) for part in parts)
+        state.charge(ask.job, Held(pool, ask.team, ask.user, units, ask.preemptible))
+        state.promises.ends[ask.job] = self.now + ask.limit_s
+        self.taken.append(ask.job)
+        self.eviction.rights.moved(pool, ask.team)
+        self.cycle.done.add(ask.job)
+        self.cycle.places.append(Place(ask.job, ask.version, parts, pool))
+
+    def _resume(self, ask: Ask, kind: Kind) -> Cause | None:
+        """A suspended job returns to its own cards or not at all."""
+        pool = self.state.ledger.hosts[ask.pinned[0].node].node.pool
+        units = sum(self.state.units_of(part, pool) for part in ask.pinned)
+        code = missing_right(self.state.trees[pool], ask, units)
+        if code is not None and code is not HoldCode.POOL_FULL:
+            return rights_cause(self.causes, self.state, ask, pool, units, code)
+        if code is not None or not self.state.search.is_free(ask.pinned, ask.team, self.now + ask.limit_s):
+            may_evict = ask.may_evict_from <= self.now
+            claim = self.eviction.return_to(ask, kind, pool, units) if may_evict else None
+            return self.causes.of(HoldCode.PINNED) if claim is None else self._claim(claim)
+        for part in ask.pinned:
+            self.state.ledger.take(ask.job, part)
+        self._place(ask, pool, units, ask.pinned)
+        return None
+
+    def _claim(self, claim: Claim) -> Cause:
+        """Victims were found: they go, and the place is kept for its job."""
+        self.cycle.claims.append(claim)
+        self.taken.append(claim.job)
+        self.cycle.done.add(claim.job)
+        for victim in claim.victims:
+            run = self.state.runs[victim]
+            if self.eviction.candidates.can_suspend(run):
+                self.cycle.suspends.append(Suspend(victim, run.ask.version, claim.job))
+            else:
+                self.cycle.stops.append(Stop(victim, run.ask.version, EndReason.EVICT, claim.job))
+        return self.causes.of(HoldCode.CLAIMED, stopping=len(claim.victims))
+
+    def _reserve(self, ask: Ask, kind: Kind, full: list[tuple[str, int, HoldCode | None]], *, may_evict: bool) -> Cause:
+        """Blocked by capacity: the first few of each top-level team get a time and a place that nobody may move."""
+        pool, units, code = full[0]
+        want = Want(ask.job, ask.team, ask.shape, pool, self.now + ask.limit_s)
+        top = self.state.trees[pool].account(ask.team).path()[0].team
+        depth = self._reserved.get((pool, top), 0)
+        if depth < self.policy.reserve_depth:
+            for groups in self.state.search.options(ask.shape, pool):
+                found = self.cycle.time_map.earliest(want, groups)
+                if found is not None and found[0] > self.now:
+                    at, parts = found
+                    self._reserved[pool, top] = depth + 1
+                    self.cycle.time_map.promise(ask.job, at, at + ask.limit_s, parts)
+                    self.cycle.reserves.append(Reserve(ask.job, at, parts, pool))
+                    return self._blocked(ask, kind, want)
+        cause = self._blocked(ask, kind, want)
+        if code is not None and cause.code is HoldCode.RESERVED:
+            cause = rights_cause(self.causes, self.state, ask, pool, units, code)
+        self._bury(kind, ask.limit_s if cause.code is HoldCode.RESERVED else 0, cause, may_evict=may_evict)
+        return cause
+
+    def _blocked(self, ask: Ask, kind: Kind, want: Want) -> Cause:
+        """Would it fit if it were over in a moment? Then it is a reservation that it must not touch."""
+        alike = self._alike(ask, kind, want.pool)
+        known = self._why.get(alike) or self._why.get((*alike, ask.shape))
+        if known is None:
+            mark = self.state.ledger.checkpoint()
+            fits = self.state.search.place(replace(want, until=self.now + 1)) is not None
+            self.state.ledger.rollback(mark)
+            if fits:
+                return self.causes.of(HoldCode.RESERVED)
+            known = capacity_cause(self.causes, self.state, want)
+            binds_all = known.code in BINDS_ALL
+            self._why[alike if binds_all else (*alike, ask.shape)] = known
+        return known

@@ -1,0 +1,62 @@
+"""What there is: machines with their cards, and the pools that they form."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Instance:
+    """A MIG instance that exists on a card: its profile name and its first memory slot."""
+
+    profile: str
+    start: int
+
+
+@dataclass(frozen=True, slots=True)
+class Gpu:
+    """One card. `island`: cards of a node with the same number reach each other over NVLink.
+
+    `layout`: the MIG instances that exist now, held or free; empty for a card that is not cut. `mig`: the card may be
+    cut (its pool allows it and the model is known to `mig`).
+    """
+
+    id: int
+    model: str = ""
+    memory_mib: int = 0
+    island: int = 0
+    mig: bool = False
+    layout: tuple[Instance, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """One machine. `path`: its domains from the widest to the narrowest, as `Policy.levels` names them (block, rack).
+
+    cpu_millis and memory_mib are what the whole machine offers to jobs; what is free follows from the runs.
+    `reserved_*` is taken by something that is no job. `accepts`: ready for new work; a drained or silent node does
+    not, and its cards no longer count as capacity except where somebody still holds them.
+    """
+
+    id: int
+    name: str
+    pool: str
+    cpu_millis: int
+    memory_mib: int
+    gpus: tuple[Gpu, ...] = ()
+    accepts: bool = True
+    labels: tuple[tuple[str, str], ...] = ()
+    path: tuple[str, ...] = ()
+    reserved_cpu_millis: int = 0
+    reserved_memory_mib: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Pool:
+    """Nodes with the same kind of accelerator. A pool without GPUs counts thousandths of a core as its units.
+
+    `reference_*`: the node by which CPU and memory are turned into GPUs for the charge; 0 GPUs: the GPUs alone count.
+    """
+
+    name: str
+    reference_gpus: int = 0
+    reference_cpu_millis: int = 0
+    reference_memory_mib: int = 0

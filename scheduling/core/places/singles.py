@@ -1,0 +1,130 @@
+"""A place for one replica: the tightest node for whole cards, a card that is already cut for a part of one, the node
+with the least free CPU for work without GPUs. Ties end in the id of the node, then in the place of the card."""
+
+from bisect import bisect_left
+
+from scheduling.core.cluster import Part, Piece
+from scheduling.core.ledger import Group, Host
+from scheduling.core.places.cards import bits, left_of, part_of
+from scheduling.core.places.filters import Options, Want
+from scheduling.core.places.openings import Openings
+from scheduling.core.scores import Scores, free_of
+
+
+def one_replica(openings: Openings, scores: Scores | None, want: Want, groups: Options) -> Part | None:
+    """Where it would go now; nothing is taken. With `scores`, to where it adds least to fragmentation."""
+    shape = want.shape
+    if scores is not None and (shape.gpus or shape.thousandths):
+        return _least_fragmenting(openings, scores, want, groups)
+    if shape.gpus:
+        return _whole_cards(openings, want, groups)
+    if shape.wants_gpu:
+        return _part_of_a_card(openings, want, groups)
+    return _cpu_only(openings, want, groups)
+
+
+# -------------------------------------------------------------------------------------------- by fragmentation
+def _least_fragmenting(openings: Openings, scores: Scores, want: Want, groups: Options) -> Part | None:
+    """The first node, by how little of use to others it costs, on which nothing else stands against it."""
+    allowed = {id(group): cards for group, cards in groups}
+    for _, _, host_id, left in scores.ranked(want.shape, openings.ledger):
+        host = openings.ledger.hosts[host_id]
+        suitable = allowed.get(id(host.group), 0)
+        if not suitable:
+            continue
+        if want.shape.gpus:
+            cards = openings.cards_for(host, want, suitable)
+            if cards:
+                return part_of(host, want.shape, cards)
+            continue
+        # The card that the score means first; another where that one is somebody else's.
+        free = free_of(host)
+        for place in sorted(bits(suitable), key=lambda place: (free[place] != left, free[place], place)):
+            piece = openings.on_card(want, host, place, host.cards[place])
+            if piece is not None and openings.lasts(host, want, place):
+                return Part(host_id, (piece,), want.shape.cpu_millis, want.shape.memory_mib)
+    return None
+
+
+# -------------------------------------------------------------------------------------------- whole cards
+def _whole_cards(openings: Openings, want: Want, groups: Options) -> Part | None:
+    """The first node, by free cards and then by id, that has enough of everything."""
+    hosts = openings.ledger.hosts
+    most = max((group.size for group, _ in groups), default=0)
+    for count in range(want.shape.gpus, most + 1):
+        best: Host | None = None
+        best_cards = 0
+        for group, suitable in groups:
+            if count > group.size:
+                continue
+            for host_id in group.buckets[count]:
+                if best is not None and host_id > best.id:
+                    break
+                cards = openings.cards_for(hosts[host_id], want, suitable)
+                if cards:
+                    best, best_cards = hosts[host_id], cards
+                    break
+        if best is not None:
+            return part_of(best, want.shape, best_cards)
+    return None
+
+
+# -------------------------------------------------------------------------------------------- parts of a card
+def _part_of_a_card(openings: Openings, want: Want, groups: Options) -> Part | None:
+    """A share or a MIG instance: on the cut card that keeps least, else on a card of the tightest node."""
+    found = _on_cut_card(openings, want, groups) or _on_fresh_card(openings, want, groups)
+    return Part(found[0].id, (found[1],), want.shape.cpu_millis, want.shape.memory_mib) if found else None
+
+
+def _on_cut_card(openings: Openings, want: Want, groups: Options) -> tuple[Host, Piece] | None:
+    allowed = {id(group): cards for group, cards in groups}
+    best: tuple[tuple[int, ...], Host, Piece] | None = None
+    for host_id, place in openings.ledger.cut:
+        host = openings.ledger.hosts[host_id]
+        if not host.node.accepts or not allowed.get(id(host.group), 0) >> place & 1:
+            continue
+        piece = openings.on_card(want, host, place, host.cards[place])
+        if piece is None or not openings.lasts(host, want, place):
+            continue
+        held = bool(host.cards[place])
+        key = (not held, left_of(host.cards[place]), host.free.bit_count(), host_id, place)
+        if best is None or key < best[0]:
+            best = (key, host, piece)
+    return best[1:] if best is not None else None
+
+
+def _on_fresh_card(openings: Openings, want: Want, groups: Options) -> tuple[Host, Piece] | None:
+    for count in range(1, max((group.size for group, _ in groups), default=0) + 1):
+        ids = sorted((i, cards) for group, cards in groups if count <= group.size for i in group.buckets[count])
+        for host_id, suitable in ids:
+            host = openings.ledger.hosts[host_id]
+            for place in bits(host.free & suitable):
+                piece = openings.on_card(want, host, place, host.cards[place])
+                if piece is not None and openings.lasts(host, want, place):
+                    return host, piece
+    return None
+
+
+# -------------------------------------------------------------------------------------------- CPU only
+def _cpu_only(openings: Openings, want: Want, groups: Options) -> Part | None:
+    """Nodes without GPUs first, the tightest by CPU. On a GPU node each free card keeps its part of CPU and memory."""
+    shape = want.shape
+    for has_gpus in (False, True):
+        found = [
+            first
+            for group, _ in groups
+            if bool(group.size) is has_gpus and (first := _first_spare(openings, group, want)) is not None
+        ]
+        if found:
+            return Part(min(found)[1], (), shape.cpu_millis, shape.memory_mib)
+    return None
+
+
+def _first_spare(openings: Openings, group: Group, want: Want) -> tuple[int, int] | None:
+    """(free CPU, id) of the tightest node of the group that has room for work without GPUs."""
+    by_cpu = openings.ledger.by_cpu(group)
+    for cpu, host_id in by_cpu[bisect_left(by_cpu, (want.shape.cpu_millis, 0)) :]:
+        spare_cpu, spare_memory = openings.spare(openings.ledger.hosts[host_id], want)
+        if spare_cpu >= want.shape.cpu_millis and spare_memory >= want.shape.memory_mib:
+            return cpu, host_id
+    return None

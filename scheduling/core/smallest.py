@@ -1,0 +1,114 @@
+"""The best set of victims on one node: the smallest by the stated order that leaves room for one replica."""
+
+from itertools import combinations
+from typing import TYPE_CHECKING
+
+from scheduling.core.candidates import Victim, cards_on
+from scheduling.core.ledger import Host
+from scheduling.core.places.cards import bits
+from scheduling.core.places.filters import Want
+from scheduling.core.victims import Rights, SetKey, Taking, cost_of
+
+if TYPE_CHECKING:
+    from scheduling.core.plan import Cycle
+
+#: on one node all sets of so many candidates are compared; beyond that only the cheapest so many are
+EXACT = 10
+
+
+class SmallestSet:
+    """Looks at one node at a time, on the ledger as it stands."""
+
+    def __init__(self, cycle: "Cycle", rights: Rights) -> None:
+        self.state, self.rights = cycle.state, rights
+
+    def on(
+        self, taking: Taking, host: Host, cards: int, before: tuple[Victim, ...], to_beat: SetKey | None
+    ) -> tuple[Victim, ...] | None:
+        """The best set on one node, unless it is worse than `to_beat`: where there are few candidates, all sets are
+        compared. `before`: victims that go for earlier replicas of the same gang. Sets that are as good as `to_beat`
+        count, so that the choice among nodes does not depend on the order in which they are looked at."""
+        want, known = taking.want, {victim.job for victim in before}
+        ranked = self.rights.on(host.id, taking, known)
+        if len(ranked) > 1 and not self._room_with(want, host, cards, {v.job for v in ranked} | known):
+            return None
+        best = self._greedy(taking, host, cards, ranked, before) if len(ranked) > EXACT else None
+        if best is not None and (to_beat is None or cost_of(best) < to_beat):
+            to_beat = cost_of(best)
+        compared = ranked[:EXACT]
+        for size in range(_fewest(want.shape.gpus, host, compared, known), len(compared) + 1):
+            if to_beat is not None and _cheapest(compared, size) > to_beat[:4]:
+                break
+            for chosen in combinations(compared, size):
+                key = cost_of(chosen)
+                if to_beat is not None and key > to_beat:
+                    continue
+                fits = self._room_with(want, host, cards, {v.job for v in chosen} | known)
+                if fits and self.rights.in_allowed_order(taking, (*before, *chosen)):
+                    best, to_beat = chosen, key
+        return best
+
+    def _greedy(
+        self, taking: Taking, host: Host, cards: int, ranked: list[Victim], before: tuple[Victim, ...]
+    ) -> tuple[Victim, ...] | None:
+        """Many small runs on one node: take the cheapest until it fits, then put back what was not needed."""
+        known = {victim.job for victim in before}
+        chosen: list[Victim] = []
+        for victim in ranked:
+            chosen.append(victim)
+            if self._room_with(taking.want, host, cards, {v.job for v in chosen} | known):
+                break
+        for victim in chosen[::-1]:
+            if self._room_with(taking.want, host, cards, {v.job for v in chosen if v is not victim} | known):
+                chosen.remove(victim)
+        return tuple(chosen) if self.rights.in_allowed_order(taking, (*before, *chosen)) else None
+
+    def _room_with(self, want: Want, host: Host, suitable: int, without: set[int]) -> bool:
+        """Would one replica fit on the node if these jobs were gone from it?"""
+        shape = want.shape
+        cpu, memory = host.cpu, host.memory
+        blocked = 0
+        if host.id in self.state.promises.hosts:
+            blocked, cpu, memory = self.state.promises.limits(host, want.team, want.until)
+        for job, part in host.parts:
+            if job in without:
+                cpu += part.cpu_millis
+                memory += part.memory_mib
+        free = host.free
+        for place in bits(host.all & ~host.free):
+            if all(job in without for job, _ in host.cards[place]):
+                free |= 1 << place
+        if not shape.wants_gpu:
+            kept_cpu, kept_memory = self.state.search.kept(host, free)
+            cpu, memory = cpu - kept_cpu, memory - kept_memory
+        if cpu < shape.cpu_millis or memory < shape.memory_mib:
+            return False
+        if not shape.wants_gpu:
+            return True
+        cards = suitable & ~blocked
+        if shape.gpus:
+            return (free & cards).bit_count() >= shape.gpus
+        return any(
+            self.state.search.on_card(want, host, place, [h for h in host.cards[place] if h[0] not in without])
+            for place in bits(cards)
+        )
+
+
+def _fewest(gpus: int, host: Host, victims: list[Victim], known: set[int]) -> int:
+    """No set of fewer of these victims frees so many cards here; jobs in `known` are gone already."""
+    missing = gpus - (
+        sum(all(job in known for job, _ in card) for card in host.cards) if known else host.free.bit_count()
+    )
+    count, freed = 0, sorted((cards_on(victim.parts, host.id) for victim in victims), reverse=True)
+    while missing > 0 and count < len(freed):
+        missing -= freed[count]
+        count += 1
+    return count
+
+
+def _cheapest(victims: list[Victim], size: int) -> tuple[bool, int, int, int]:
+    """Not more than the first four terms of `cost_of` for any set of so many of these victims, term by term."""
+    if not size:
+        return (False, -(1 << 30), 0, 0)
+    guaranteed = sorted(v.guaranteed for v in victims)[size - 1]
+    return (guaranteed, sorted(-v.tier for v in victims)[size - 1], sum(sorted(v.lost for v in victims)[:size]), size)
