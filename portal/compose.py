@@ -12,9 +12,10 @@ from urllib.parse import urlsplit
 from celery import Celery
 from channels.layers import get_channel_layer
 from django.conf import settings
-from django.db import close_old_connections
+from django.db import DatabaseError, close_old_connections
 
 from portal.kernel import clock
+from portal.outages import outage
 from scheduling import observed, tasks
 from scheduling import wiring as scheduling_wiring
 from scheduling.core.policy import Policy
@@ -197,7 +198,12 @@ def forwarder() -> DirectForwarder:
 def _exchange(report: Report) -> Desired:
     """The in-process twin of the exchange: as over HTTPS, a control plane in trouble is a ConnectionError."""
     close_old_connections()
-    return observed.exchange(report, now=clock.now())
+    try:
+        return observed.exchange(report, now=clock.now())
+    except DatabaseError as error:
+        if not (sentence := outage(error)):
+            raise
+        raise ConnectionError(f"{error}. {sentence}") from error
 
 
 def site_id(data: Path) -> str:
