@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 
-from scheduling.core.lifecycle import HOLDING, JobState
+from scheduling.core.lifecycle import HOLDING, EndReason, JobState
 from scheduling.models import Allocation, Job, Node
 from scheduling.nodes.driver import ContainerSpec, Device, Mount, Phase
 from scheduling.nodes.exchange import Desired, DesiredPart
@@ -11,6 +11,8 @@ from scheduling.wiring import wired
 _SEEN = {str(phase) for phase in (Phase.STARTING, Phase.READY, Phase.EXITED, Phase.GONE)}
 #: below it a shared memory segment is too small for a PyTorch data loader, above it eats what the work itself needs
 _SHM_SHARE = 4
+#: from SIGTERM to SIGKILL when nobody waits for the place; an evicted job has the policy's grace to save its work
+_GRACE_S = 10
 
 
 def desired_for(node: Node) -> Desired:
@@ -66,4 +68,5 @@ def _spec(job: Job, lead: Allocation, rows: list[Allocation]) -> ContainerSpec:
         mounts=(Mount(volume=job.volume, target=home),) if job.volume else (),
         port=job.port,
         probe_path=job.probe_path,
+        grace_s=wired().policy.grace_s if job.end_reason == EndReason.EVICT else _GRACE_S,
     )

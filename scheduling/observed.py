@@ -2,20 +2,23 @@
 
 import logging
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 
 from django.db import transaction
 from django.db.models import F
 
-from scheduling.core.lifecycle import EndReason, JobEvent, JobState
+from scheduling.core.cluster import Outcome, Run, requeued
+from scheduling.core.lifecycle import EndReason, JobEvent, JobState, final_state
 from scheduling.desired import desired_for
 from scheduling.enact import wake_on_commit
 from scheduling.inventory import record_inventory, record_samples
-from scheduling.models import Allocation, Gpu, Job, Node
+from scheduling.models import Allocation, Gpu, Job, Node, Slot
 from scheduling.news import tell
 from scheduling.nodes.driver import Observation, Phase
 from scheduling.nodes.exchange import Desired, Report
+from scheduling.shaping import ask_of, seconds
 from scheduling.transitions import StaleJob, move_job
+from scheduling.usage import settle
 from scheduling.wiring import wired
 
 log = logging.getLogger("berth.observed")
@@ -60,7 +63,7 @@ def _apply(node: Node, seen: Observation, now: datetime) -> None:
     if not seen.allocation.isdigit():
         return
     lead = (
-        Allocation.objects.select_related("job")
+        Allocation.objects.select_related("job", "node__pool")
         .filter(pk=int(seen.allocation), node=node, lead=True, released_at__isnull=True)
         .first()
     )
@@ -137,12 +140,31 @@ def _stop(job: Job, reason: EndReason, seen: Observation, now: datetime) -> None
 
 def _release(lead: Allocation, job: Job, now: datetime) -> None:
     """The container was seen gone: free the part's slots, and end the job with its last part."""
+    settle(lead.node.pool.name, [(job.team_id, job.owner_id)], now=now)
     rows = Allocation.objects.filter(job=job, attempt=lead.attempt, part=lead.part, released_at__isnull=True)
     for row in rows.select_related("slot"):
         if row.slot is not None:
             Gpu.objects.filter(pk=row.slot.gpu_id).update(held_units=F("held_units") - row.units)
+            Slot.objects.filter(pk=row.slot.pk).update(held_by=None, claimed_over=None)
     rows.update(released_at=now)
     wake_on_commit({lead.node_id})
     if not Allocation.objects.filter(job=job, released_at__isnull=True).exists():
-        move_job(job, JobEvent.RELEASED, now=now)
+        _leave(job, now)
     transaction.on_commit(wired().hint_tick)
+
+
+def _leave(job: Job, now: datetime) -> None:
+    """Its last part is free: it ends, or goes back to the queue where it was, calm for a while if it was evicted."""
+    outcome = Outcome.EVICTED if job.end_reason == EndReason.EVICT else Outcome.FAULT
+    run = Run(ask=ask_of(job), parts=(), held_at=0)
+    ask = requeued(run, now=seconds(now), outcome=outcome, no_evict_s=wired().policy.no_evict_s)
+    back = {
+        "may_evict_from": datetime.fromtimestamp(ask.may_evict_from, UTC) if ask.may_evict_from else None,
+        "attained": ask.attained,
+        "restarts": ask.restarts,
+    }
+    comes_back = final_state(EndReason(job.end_reason), requeue=True) is JobState.QUEUED
+    move_job(job, JobEvent.RELEASED, now=now, requeue=True, also=back if comes_back else None)
+    if comes_back and job.cancel_asked is not None:
+        reason = EndReason.CANCEL
+        move_job(job, JobEvent.END, now=now, reason=reason, code=str(reason), message=job.cancel_asked)

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from django.db import transaction
 
 from portal.kernel.errors import Rejected
-from scheduling.core.lifecycle import FINAL, EndReason, JobEvent, JobState
+from scheduling.core.lifecycle import FINAL, REQUEUED, EndReason, JobEvent, JobState
 from scheduling.enact import wake_on_commit
 from scheduling.models import Allocation, Gpu, Job, JobTransition, Node, NodeState
 from scheduling.news import tell
@@ -125,7 +125,10 @@ def cancel_job(*, job: Job, now: datetime, message: str = "", reason: EndReason 
     with transaction.atomic():
         for _ in range(3):  # the scheduler or a report may have moved it in the meantime
             job.refresh_from_db()
-            if job.state in FINAL or job.state == JobState.STOPPING:
+            if job.state in FINAL:
+                return job
+            if job.state == JobState.STOPPING:
+                _forget_its_return(job, message, reason)
                 return job
             event = JobEvent.END if job.state == JobState.QUEUED else JobEvent.STOP
             try:
@@ -139,6 +142,12 @@ def cancel_job(*, job: Job, now: datetime, message: str = "", reason: EndReason 
         wake_on_commit(set(nodes))
         transaction.on_commit(wired().hint_tick)
     return job
+
+
+def _forget_its_return(job: Job, message: str, reason: EndReason) -> None:
+    """It stops already; the first reason is kept, but where that would send it back to the queue it now ends there."""
+    if reason is EndReason.CANCEL and EndReason(job.end_reason) in REQUEUED:
+        Job.objects.filter(pk=job.pk, state=JobState.STOPPING, version=job.version).update(cancel_asked=message[:200])
 
 
 def stop_all(*, reason: EndReason, now: datetime) -> int:

@@ -4,105 +4,128 @@ from collections import defaultdict
 from datetime import datetime
 
 from portal.kernel.locks import steady_view
-from scheduling.core.cluster import Ask, Cluster, Gpu, Node, Part, Piece, Run, Shape
+from scheduling.core.cluster import Ask, Booking, Claim, Cluster, Gpu, Node, Past, Pool, Run
 from scheduling.core.lifecycle import EndReason, JobState
-from scheduling.models import Allocation, Job, NodeState
+from scheduling.models import Allocation, ClaimedSlot, Job, PastUse
+from scheduling.models import Booking as BookingRow
+from scheduling.models import Claim as ClaimRow
 from scheduling.models import Gpu as GpuRow
 from scheduling.models import Node as NodeRow
-from scheduling.wiring import wired
-
-
-def seconds(moment: datetime | None) -> int:
-    """A moment on core's axis, 0 for none."""
-    return int(moment.timestamp()) if moment else 0
+from scheduling.models import Pool as PoolRow
+from scheduling.shaping import accepts_work, ask_of, parts_of, reference_of, seconds, teams
 
 
 def load_cluster(now: datetime) -> Cluster:
-    """Everything that `plan` looks at, as of one moment."""
+    """Everything that `plan` looks at, as of one moment. No `mix` of past asks: it matters for shares of cards only."""
     with steady_view():
-        return Cluster(nodes=_nodes(now), asks=_asks(), runs=_runs())
+        held = _held()
+        return Cluster(
+            nodes=_nodes(now),
+            asks=_asks(),
+            runs=_runs(held),
+            pools=_pools(),
+            teams=teams(),
+            past=_past(),
+            claims=_claims({(row.job_id, row.attempt) for rows in held.values() for row in rows}),
+            bookings=_bookings(),
+        )
+
+
+def _pools() -> tuple[Pool, ...]:
+    return tuple(Pool(row.name, *reference_of(row)) for row in PoolRow.objects.order_by("name"))
 
 
 def _nodes(now: datetime) -> tuple[Node, ...]:
     gpus: dict[int, list[Gpu]] = defaultdict(list)
     for card in GpuRow.objects.filter(retired_at__isnull=True).order_by("index", "id"):
-        gpus[card.node_id].append(Gpu(id=card.pk, model=card.model, memory_mib=card.memory_mib or 0))
-    silent_since = now - wired().silent_after
-    nodes = []
-    for row in NodeRow.objects.select_related("pool").order_by("id"):
-        answers = row.seen_at is not None and row.seen_at >= silent_since and not row.trouble
-        nodes.append(
-            Node(
-                id=row.pk,
-                name=row.name,
-                pool=row.pool.name,
-                accepts=row.state == NodeState.READY and answers,
-                cpu_millis=row.cpu_millis,
-                memory_mib=row.memory_mib,
-                gpus=tuple(gpus[row.pk]),
-            )
+        gpus[card.node_id].append(
+            Gpu(id=card.pk, model=card.model, memory_mib=card.memory_mib or 0, island=card.island)
         )
-    return tuple(nodes)
-
-
-def _ask(job: Job) -> Ask:
-    return Ask(
-        job=job.pk,
-        version=job.version,
-        team=job.team_id,
-        user=job.owner_id,
-        submitted=int(job.submitted_at.timestamp() * 1000),
-        limit_s=int(job.limit.total_seconds()),
-        tier=job.tier,
-        preemptible=job.preemptible,
-        shape=Shape(gpus=job.gpus, cpu_millis=job.cpu_millis, memory_mib=job.memory_mib, replicas=job.replicas),
+    return tuple(
+        Node(
+            id=row.pk,
+            name=row.name,
+            pool=row.pool.name,
+            accepts=accepts_work(row, now),
+            cpu_millis=row.cpu_millis,
+            memory_mib=row.memory_mib,
+            gpus=tuple(gpus[row.pk]),
+            labels=tuple(sorted((str(key), str(value)) for key, value in row.labels.items())),
+            path=tuple(row.path),
+        )
+        for row in NodeRow.objects.select_related("pool").order_by("id")
     )
 
 
 def _asks() -> tuple[Ask, ...]:
-    return tuple(_ask(job) for job in Job.objects.filter(state=JobState.QUEUED).order_by("submitted_at", "id"))
+    return tuple(ask_of(job) for job in Job.objects.filter(state=JobState.QUEUED).order_by("submitted_at", "id"))
 
 
-def _runs() -> tuple[Run, ...]:
-    """Whatever holds something, with the parts that it holds."""
+def _held() -> dict[int, list[Allocation]]:
+    """Live allocations by job."""
     held: dict[int, list[Allocation]] = defaultdict(list)
-    live = Allocation.objects.filter(released_at__isnull=True).select_related("slot__gpu").order_by("part", "id")
-    for allocation in live:
+    live = Allocation.objects.filter(released_at__isnull=True).select_related("slot__gpu", "node__pool")
+    for allocation in live.order_by("part", "id"):
         held[allocation.job_id].append(allocation)
+    return held
+
+
+def _runs(held: dict[int, list[Allocation]]) -> tuple[Run, ...]:
+    """Whatever holds something, with the parts that it holds."""
     runs = []
-    for job in Job.objects.filter(pk__in=list(held)).order_by("id"):
+    # By a subquery: SQLite limits the length of a list of ids.
+    live = Allocation.objects.filter(released_at__isnull=True)
+    for job in Job.objects.filter(pk__in=live.values("job")).order_by("id"):
         rows = held[job.pk]
         news = [row.phase_at for row in rows if row.lead and row.phase_at]
         runs.append(
             Run(
-                ask=_ask(job),
-                parts=_parts(rows),
+                ask=ask_of(job),
+                parts=parts_of(rows),
                 held_at=seconds(min(row.held_at for row in rows)),
                 state=JobState(job.state),
                 running_at=seconds(job.running_at),
                 since=seconds(job.since_at),
                 progress_at=seconds(max(news, default=None)),
+                pool=rows[0].node.pool.name,
                 end_reason=EndReason(job.end_reason) if job.end_reason else None,
             )
         )
     return tuple(runs)
 
 
-def _parts(rows: list[Allocation]) -> tuple[Part, ...]:
-    """Allocation rows by replica and node. CPU and memory are on the lead row."""
-    parts: dict[tuple[int, int], list[Allocation]] = defaultdict(list)
-    for row in rows:
-        parts[row.part, row.node_id].append(row)
+def _past() -> tuple[Past, ...]:
+    rows = PastUse.objects.order_by("pool", "team", "person")
+    return tuple(Past(row.team, row.person, row.pool, row.mean, row.at) for row in rows)
+
+
+def _claims(holding: set[tuple[int, int]]) -> tuple[Claim, ...]:
+    """A victim counts while it still holds what it was to give up: once it is gone it may run elsewhere, and must then
+    not be waited for."""
+    rows: dict[int, list[ClaimedSlot]] = defaultdict(list)
+    for row in ClaimedSlot.objects.select_related("slot__gpu").order_by("part", "id"):
+        rows[row.claim_id].append(row)
     return tuple(
-        Part(
-            node=node,
-            pieces=tuple(
-                Piece(gpu=row.slot.gpu_id, units=row.units)
-                for row in members
-                if row.slot is not None and row.slot.gpu.retired_at is None
-            ),
-            cpu_millis=sum(row.cpu_millis for row in members),
-            memory_mib=sum(row.memory_mib for row in members),
+        Claim(
+            job=claim.job_id,
+            parts=parts_of(rows[claim.pk]),
+            pool=claim.pool,
+            made_at=seconds(claim.made_at),
+            expires_at=seconds(claim.expires_at),
+            victims=tuple(job for job, attempt in claim.victims if (job, attempt) in holding),
         )
-        for (_, node), members in parts.items()
+        for claim in ClaimRow.objects.order_by("job_id")
+    )
+
+
+def _bookings() -> tuple[Booking, ...]:
+    return tuple(
+        Booking(
+            id=row.pk,
+            team=row.team_id,
+            nodes=tuple(sorted(node.pk for node in row.nodes.all())),
+            starts=seconds(row.starts_at),
+            ends=seconds(row.ends_at),
+        )
+        for row in BookingRow.objects.prefetch_related("nodes").order_by("id")
     )

@@ -1,12 +1,18 @@
-"""One scheduling cycle: lock, load, plan, enact. Nothing else in Berth gives a job a slot."""
+"""One scheduling cycle: lock, expire, load, plan, enact. Nothing else in Berth gives a job a slot."""
 
 import logging
 from dataclasses import dataclass
+from functools import partial
+
+from django.db import transaction
 
 from portal.kernel import clock
 from portal.kernel.locks import one_at_a_time
-from scheduling.core.plan import plan
+from scheduling.claims import expire_claims
+from scheduling.core.plan import Planner
+from scheduling.core.terms import standings
 from scheduling.enact import Outcome, enact
+from scheduling.models import Claim
 from scheduling.snapshot import load_cluster, seconds
 from scheduling.wiring import wired
 
@@ -30,6 +36,13 @@ def tick() -> Cycle:
         if not mine:
             return Cycle(led=False)
         now = clock.now()
+        if Claim.objects.exists():
+            with transaction.atomic():
+                expire_claims(now=now)
         cluster = load_cluster(now)
-        outcome = enact(plan(cluster, wired().policy, seconds(now)), now=now)
+        planner = Planner(wired().policy)
+        planner.load(cluster)
+        decided = planner.plan(seconds(now))
+        # The planner is as before its plan, so it can say on which terms everybody stood in the queue.
+        outcome = enact(decided, now=now, terms=partial(standings, planner, seconds(now)))
         return Cycle(led=True, waiting=len(cluster.asks), seconds=clock.monotonic() - started, outcome=outcome)

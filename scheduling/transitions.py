@@ -1,8 +1,10 @@
 """The only writer of `job.state`: one guarded update and one history row, in the caller's transaction."""
 
+from collections.abc import Mapping
 from datetime import datetime
 
 from portal.kernel.errors import Conflict
+from scheduling.claims import end_claim
 from scheduling.core.lifecycle import FINAL, EndReason, JobEvent, JobState, next_state
 from scheduling.models import Job, JobTransition
 from scheduling.news import tell, tell_gateways
@@ -22,11 +24,13 @@ def move_job(
     message: str = "",
     log_tail: str = "",
     requeue: bool = False,
+    also: Mapping[str, object] | None = None,
 ) -> Job:
     """Apply one event of the lifecycle table. Raises IllegalMove for a move that the table does not have, and StaleJob
     when the row is no longer what `job` says; in both cases nothing was written.
 
-    The first reason to stop is kept: RELEASED ends the job with the reason that STOP brought.
+    The first reason to stop is kept: RELEASED ends the job with the reason that STOP brought. `also`: further columns
+    that this move writes. A job that leaves the queue takes its claim with it.
     """
     before = JobState(job.state)
     if event is JobEvent.RELEASED:
@@ -37,7 +41,7 @@ def move_job(
     if event in (JobEvent.STOP, JobEvent.END):
         fields |= {"end_reason": reason, "end_code": code, "end_message": message, "log_tail": log_tail}
     if event is JobEvent.PLACE and before is JobState.QUEUED:
-        fields |= {"attempt": job.attempt + 1, "hold_code": "", "hold_numbers": {}}
+        fields |= {"attempt": job.attempt + 1, "hold_code": "", "hold_numbers": {}, "terms": {}}
     if event is JobEvent.READY and before is JobState.STARTING:
         fields["running_at"] = now
     if after in FINAL:
@@ -45,8 +49,11 @@ def move_job(
     if after is JobState.QUEUED:
         fields |= {"running_at": None, "end_reason": "", "end_code": "", "end_message": "", "log_tail": ""}
 
+    fields |= also or {}
     if not Job.objects.filter(pk=job.pk, state=before, version=job.version).update(**fields):
         raise StaleJob(job=job.pk)
+    if before is JobState.QUEUED:
+        end_claim(job, now=now)
     for name, value in fields.items():
         setattr(job, name, value)
     JobTransition.objects.create(

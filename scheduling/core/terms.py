@@ -1,11 +1,12 @@
 """Why a job stands where it stands in the queue: the terms of the tournament, for one job, to be stored and shown."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
-from scheduling.core.cluster import Cluster
+from scheduling.core.cluster import Ask, Cluster
 from scheduling.core.ordering import Tournament
 from scheduling.core.policy import Policy
-from scheduling.core.queue import NEVER
+from scheduling.core.queue import NEVER, Pair
 from scheduling.core.standing import terms
 from scheduling.core.state import State
 
@@ -30,16 +31,24 @@ class Terms:
 
 def terms_of(cluster: Cluster, policy: Policy, now: int, job: int) -> Terms | None:
     """The terms of one waiting job on this snapshot, before anything is decided; None if it does not wait."""
-    planner = State(policy)
-    planner.load(cluster)
-    ask = planner.queue.asks.get(job)
-    if ask is None:
-        return None
-    planner.queue.begin(now, planner.costs_of)
-    entry, kind = planner.queue.pairs[job]
-    contest = Tournament(planner.queue, planner.trees, now)
-    contest.enter(ask.team)
-    found = terms(contest.shares, ask.user, (entry, kind))
+    state = State(policy)
+    state.load(cluster)
+    return standings(state, now, (job,)).get(job)
+
+
+def standings(state: State, now: int, jobs: Iterable[int]) -> dict[int, Terms]:
+    """The terms of those of these jobs that wait, on a state as it is between plans."""
+    waiting = [state.queue.asks[job] for job in jobs if job in state.queue.asks]
+    state.queue.begin(now, state.costs_of)
+    contest = Tournament(state.queue, state.trees, now)
+    for team in sorted({ask.team for ask in waiting}):
+        contest.enter(team)
+    return {ask.job: _terms(contest, ask, state.queue.pairs[ask.job]) for ask in waiting}
+
+
+def _terms(contest: Tournament, ask: Ask, pair: Pair) -> Terms:
+    entry, kind = pair
+    found = terms(contest.shares, ask.user, pair)
     levels, person = (found[1:-1], found[-1]) if kind.costs else ((), 0)
     return Terms(
         critical=not entry[0],

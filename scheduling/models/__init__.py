@@ -1,5 +1,22 @@
 from scheduling.models.allocation import Allocation
+from scheduling.models.claim import Booking, Claim, ClaimedSlot
 from scheduling.models.job import Job, JobTransition
 from scheduling.models.node import Gpu, Node, NodeState, Pool, Slot, SlotKind
+from scheduling.models.usage import Outlook, PastUse
 
-__all__ = ["Allocation", "Gpu", "Job", "JobTransition", "Node", "NodeState", "Pool", "Slot", "SlotKind"]
+__all__ = [
+    "Allocation",
+    "Booking",
+    "Claim",
+    "ClaimedSlot",
+    "Gpu",
+    "Job",
+    "JobTransition",
+    "Node",
+    "NodeState",
+    "Outlook",
+    "PastUse",
+    "Pool",
+    "Slot",
+    "SlotKind",
+]

@@ -24,6 +24,7 @@ class Allocation(models.Model):
     units = models.PositiveIntegerField(default=0)
     cpu_millis = models.PositiveIntegerField(default=0)  # of the whole part, on the lead row
     memory_mib = models.PositiveIntegerField(default=0)
+    charge = models.PositiveBigIntegerField(default=0)  # what the whole part costs its team, in units; on the lead row
     held_at = models.DateTimeField()
     released_at = models.DateTimeField(null=True)
 

@@ -1,6 +1,7 @@
 """Anything that wants resources, and the history of what became of it."""
 
 from collections.abc import Iterable
+from datetime import timedelta
 
 from django.conf import settings  # AUTH_USER_MODEL only
 from django.db import models
@@ -25,7 +26,14 @@ class Job(models.Model):
     kind = models.CharField(max_length=20, default="notebook")
     name = models.CharField(max_length=120)
     tier = models.CharField(max_length=20, default="normal")
+    priority = models.IntegerField(default=0)  # the larger goes first, within tier and share
     preemptible = models.BooleanField(default=False)
+    suspendable = models.BooleanField(default=False)  # may be suspended instead of stopped, where a node can do that
+    min_runtime = models.DurationField(default=timedelta())  # once it runs it is left alone for so long
+    not_before_at = models.DateTimeField(null=True)
+    deadline_at = models.DateTimeField(null=True)  # when it must be over
+    deadline_accepted = models.BooleanField(default=False)  # the forward run at submit met it; else it orders nothing
+    promised_at = models.DateTimeField(null=True)  # the start that was estimated at submit, where it was asked for
 
     # The page that shows it, as a live topic, e.g. "workspace.k3x…": its news goes there as well.
     face = models.CharField(max_length=40, blank=True)
@@ -44,6 +52,12 @@ class Job(models.Model):
     cpu_millis = models.PositiveIntegerField(default=1000)
     memory_mib = models.PositiveIntegerField(default=1024)
     limit = models.DurationField()  # of RUNNING time
+    pools = models.JSONField(default=list)  # acceptable pools, best first; empty: any
+    gpu_models = models.JSONField(default=list)  # acceptable models, best first; empty: any
+    gpu_memory_mib = models.PositiveIntegerField(default=0)  # the least that each card must have
+    required = models.CharField(max_length=40, blank=True)  # the topology level in which all replicas must lie
+    preferred = models.CharField(max_length=40, blank=True)  # ... or should
+    needs = models.JSONField(default=list)  # labels of the node: [{"key", "values", "absent"}]
 
     state = models.CharField(max_length=12, choices=_choices(JobState), default=JobState.QUEUED)
     # Counts moves: the guard of every update, and what a browser compares to drop older news.
@@ -58,9 +72,18 @@ class Job(models.Model):
     end_message = models.TextField(blank=True)  # one sentence for the person
     log_tail = models.TextField(blank=True)  # last lines, when it ended by itself
 
-    # Why it waits: the code and the numbers of the last plan's Hold. Written only when the code changes.
+    # What its life so far means for its next start.
+    may_evict_from = models.DateTimeField(null=True)  # evicted itself, it takes free slots only until then
+    attained = models.PositiveBigIntegerField(default=0)  # GPU-unit-seconds of service that count
+    restarts = models.PositiveIntegerField(default=0)
+    # Somebody cancelled it while it was already stopping for another reason, with these words: it does not come back.
+    cancel_asked = models.CharField(max_length=200, null=True)
+
+    # Why it waits: the code and the numbers of the last plan's Hold, and the terms that put it where it stands in the
+    # queue. Written only when code or numbers change.
     hold_code = models.CharField(max_length=40, blank=True)
     hold_numbers = models.JSONField(default=dict)
+    terms = models.JSONField(default=dict)
 
     class Meta:
         ordering = ["-submitted_at", "-id"]

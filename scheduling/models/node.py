@@ -1,15 +1,22 @@
 """The machines: pools of nodes, their GPUs, and the slots that the GPUs are cut into."""
 
 from django.db import models
-from django.db.models import Q
+from django.db.models import F, Q
 
 from scheduling.core.units import GPU_UNITS
 
 
 class Pool(models.Model):
-    """Nodes with the same kind of accelerator. Quota is per team and pool."""
+    """Nodes with the same kind of accelerator. Quota is per team and pool.
+
+    `reference_*`: the node by which CPU and memory are turned into GPUs for the charge; 0 GPUs: the GPUs alone count.
+    The row is also the lock under which use in this pool is settled, see `scheduling/usage.py`.
+    """
 
     name = models.SlugField(max_length=40, unique=True)
+    reference_gpus = models.PositiveIntegerField(default=0)
+    reference_cpu_millis = models.PositiveIntegerField(default=0)
+    reference_memory_mib = models.PositiveIntegerField(default=0)
 
     def __str__(self) -> str:
         return self.name
@@ -35,6 +42,8 @@ class Node(models.Model):
     boot_id = models.CharField(max_length=64, blank=True)
     notes = models.JSONField(default=list, blank=True)  # sentences about what it cannot do
     images = models.JSONField(default=list, blank=True)  # image references already there
+    labels = models.JSONField(default=dict, blank=True)  # name -> value, what jobs may ask for
+    path = models.JSONField(default=list, blank=True)  # its domains from the widest to the narrowest: block, rack
     # Desired state: bumped in the transaction that changes what should run here; the agent ignores anything older.
     desired_version = models.PositiveBigIntegerField(default=1)
     seen_at = models.DateTimeField(null=True)  # when the last exchange was answered
@@ -54,6 +63,7 @@ class Gpu(models.Model):
     model = models.CharField(max_length=80)
     memory_mib = models.PositiveIntegerField(null=True)  # null: the card does not say
     simulated = models.BooleanField(default=False)
+    island = models.PositiveSmallIntegerField(default=0)  # cards of a node with the same number share an NVLink
     layout_version = models.PositiveIntegerField(default=1)
     # Moves in the same transaction as each Allocation, so a whole card and a slice of it can never both be held.
     held_units = models.PositiveIntegerField(default=0)
@@ -78,7 +88,12 @@ class SlotKind(models.TextChoices):
 
 
 class Slot(models.Model):
-    """A part of a GPU that one job can hold. Never deleted, only retired with the layout it belongs to."""
+    """A part of a GPU that one job can hold. Never deleted, only retired with the layout it belongs to.
+
+    `held_by`: the job whose live allocation it is. `claimed_for`: the job for which it is being freed, or kept once it
+    is free, and `claimed_over` the job that held it when that was decided. The check makes it impossible that anybody
+    else gets it in between, whatever the code does.
+    """
 
     gpu = models.ForeignKey(Gpu, on_delete=models.PROTECT, related_name="slots")
     kind = models.CharField(max_length=10, choices=SlotKind.choices, default=SlotKind.WHOLE)
@@ -86,9 +101,19 @@ class Slot(models.Model):
     units = models.PositiveIntegerField(default=GPU_UNITS)
     layout_version = models.PositiveIntegerField(default=1)
     retired_at = models.DateTimeField(null=True, blank=True)
+    held_by = models.ForeignKey("scheduling.Job", null=True, on_delete=models.PROTECT, related_name="+")
+    claimed_for = models.ForeignKey("scheduling.Job", null=True, on_delete=models.PROTECT, related_name="+")
+    claimed_over = models.ForeignKey("scheduling.Job", null=True, on_delete=models.PROTECT, related_name="+")
 
     class Meta:
         ordering = ["gpu_id", "id"]
         constraints = [
             models.CheckConstraint(condition=Q(units__gt=0) & Q(units__lte=GPU_UNITS), name="slot_units_in_a_gpu"),
+            models.CheckConstraint(
+                condition=Q(claimed_for__isnull=True)
+                | Q(held_by__isnull=True)
+                | Q(held_by=F("claimed_for"))
+                | (Q(claimed_over__isnull=False) & Q(held_by=F("claimed_over"))),
+                name="a_claim_bars_everybody_else",
+            ),
         ]

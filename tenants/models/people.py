@@ -1,5 +1,7 @@
 """Who there is: people, the tree of teams, and who belongs where."""
 
+from datetime import timedelta
+
 from django.contrib.auth.models import AbstractUser
 from django.db import models
 from django.db.models import F, Q
@@ -23,6 +25,8 @@ class Team(models.Model):
     slug = models.SlugField(max_length=40, unique=True)
     name = models.CharField(max_length=80)
     parent = models.ForeignKey("self", null=True, blank=True, on_delete=models.PROTECT, related_name="children")
+    #: its work is left alone for so long after each start, unless a job says more
+    min_runtime = models.DurationField(default=timedelta())
 
     class Meta:
         ordering = ["slug"]
