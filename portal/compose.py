@@ -4,7 +4,7 @@ import hmac
 import logging
 import os
 import uuid
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from django.conf import settings
 from django.db import DatabaseError, close_old_connections
 
 from portal.kernel import clock
+from portal.kernel.env import BadSetting
 from portal.outages import outage
 from scheduling import observed, tasks
 from scheduling import wiring as scheduling_wiring
@@ -75,13 +76,9 @@ _agents: dict[str, Agent] = {}
 
 def wire() -> None:
     """Hand every app what it needs. Called when Django is ready, in every process; touches no database."""
-    policy = Policy(
-        place_timeout_s=int(settings.BERTH_PLACE_TIMEOUT.total_seconds()),
-        start_timeout_s=int(settings.BERTH_START_TIMEOUT.total_seconds()),
-    )
     scheduling_wiring.use(
         scheduling_wiring.Wiring(
-            policy=policy,
+            policy=live_policy(),
             hint_tick=_hint_tick,
             wake_node=_wake_node,
             server_token=partial(_server_token, settings.SECRET_KEY.encode()),
@@ -96,6 +93,30 @@ def wire() -> None:
             only_person=_only_person,
             notice=_reached_by_address_notice(),
         )
+    )
+
+
+def live_policy() -> Policy:
+    """The policy of the live loop: the file's, with the time-outs of the settings. Raises BadSetting."""
+    # Where nobody has written a policy there is often one machine, and work without GPUs has nowhere else to go.
+    chosen = Policy(cpu_kept_percent=0)
+    if settings.BERTH_POLICY_FILE:
+        from scheduling.simulator.files.policy_file import read_policy  # a portal without such a file needs no YAML
+        from scheduling.simulator.files.reading import BadFile
+
+        try:
+            chosen = read_policy(Path(settings.BERTH_POLICY_FILE).expanduser())
+        except BadFile as why:
+            raise BadSetting(f"BERTH_POLICY_FILE: {why}.") from why
+    return replace(
+        chosen,
+        place_timeout_s=int(settings.BERTH_PLACE_TIMEOUT.total_seconds()),
+        start_timeout_s=int(settings.BERTH_START_TIMEOUT.total_seconds()),
+        # No driver can suspend a container or cut a card yet, and `enact` refuses a plan that asks for it. Whoever
+        # teaches a driver one of these switches it on here, and nowhere else.
+        suspend=False,
+        keeps_work=False,
+        recut=False,
     )
 
 

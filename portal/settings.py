@@ -44,6 +44,10 @@ BERTH_DOCKER_HOST = env_str("BERTH_DOCKER_HOST", "")
 BERTH_SIMULATED_GPUS = env_int("BERTH_SIMULATED_GPUS", 2, low=0, high=16)
 BERTH_LAB_PYTHON = env_path("BERTH_LAB_PYTHON", BASE_DIR / ".venv-lab" / "bin" / "python")
 
+# -- who goes first ---------------------------------------------------------------------------------------------------
+# The scheduler's policy, in the format that `manage.py simulate --policy` reads: what was tried can be put to work.
+BERTH_POLICY_FILE = env_str("BERTH_POLICY_FILE", "")
+
 # -- how long things may take -----------------------------------------------------------------------------------------
 BERTH_NOTEBOOK_LIMIT = env_duration("BERTH_NOTEBOOK_LIMIT", timedelta(hours=12))
 BERTH_PLACE_TIMEOUT = env_duration("BERTH_PLACE_TIMEOUT", timedelta(minutes=10))

@@ -3,14 +3,24 @@
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
+from functools import partial
 
+from scheduling.core.cluster import Ask
 from scheduling.core.explain import sentence
-from scheduling.core.lifecycle import JobState
+from scheduling.core.forecast import estimate_starts
+from scheduling.core.lifecycle import FINAL, JobState
+from scheduling.core.units import GPU_UNITS
 from scheduling.inventory import latest_samples
-from scheduling.models import Allocation, Gpu, Job, JobTransition, Node, NodeState
+from scheduling.models import Allocation, Gpu, Job, JobTransition, Node, NodeState, Outlook, Pool
 from scheduling.nodes.driver import Sample
+from scheduling.shaping import accepts_work, ask_of, seconds
+from scheduling.simulator.runtimes import ENOUGH, UsedOfLimit
+from scheduling.snapshot import load_cluster
 from scheduling.wiring import wired
+
+#: ends that estimates learn from; what one group of jobs uses is judged by its last 200
+RECENT_ENDS = 5_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +43,8 @@ class JobDetail:
     phase: str
     progress: tuple[int, int] | None
     history: tuple[JobTransition, ...]
+    #: from when on a place is kept for it, as of the last cycle; None: nothing is
+    reserved_at: datetime | None = None
 
 
 def job_details(jobs: Sequence[Job]) -> dict[int, JobDetail]:
@@ -52,11 +64,25 @@ def job_details(jobs: Sequence[Job]) -> dict[int, JobDetail]:
     history: dict[int, list[JobTransition]] = defaultdict(list)
     for move in JobTransition.objects.filter(job__in=list(attempts)).order_by("id"):
         history[move.job_id].append(move)
-    return {job.pk: _detail(job, leads.get(job.pk), tuple(gpus[job.pk]), tuple(history[job.pk])) for job in jobs}
+    reserved = _reserved()
+    return {
+        job.pk: _detail(job, leads.get(job.pk), tuple(gpus[job.pk]), tuple(history[job.pk]), reserved.get(job.pk))
+        for job in jobs
+    }
+
+
+def _reserved() -> dict[int, datetime]:
+    """When the places that the last cycle keeps for blocked jobs become theirs."""
+    rows = Outlook.objects.filter(pk=1).values_list("reserves", flat=True).first() or []
+    return {row["job"]: datetime.fromtimestamp(row["at"], UTC) for row in rows}
 
 
 def _detail(
-    job: Job, lead: Allocation | None, gpus: tuple[HeldGpu, ...], history: tuple[JobTransition, ...]
+    job: Job,
+    lead: Allocation | None,
+    gpus: tuple[HeldGpu, ...],
+    history: tuple[JobTransition, ...],
+    reserved_at: datetime | None,
 ) -> JobDetail:
     waiting = job.state == JobState.QUEUED
     done, total = (lead.progress_done, lead.progress_total) if lead else (0, 0)
@@ -70,7 +96,58 @@ def _detail(
         phase=lead.phase if lead else "",
         progress=(done, total) if done or total else None,
         history=history,
+        reserved_at=reserved_at if waiting else None,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """When a waiting job will start: in half of the cases by `likely_at`, in nine of ten by `late_at` (None: not within
+    a month). `learned`: from how much of their limits such jobs have used; else every job is taken to its limit."""
+
+    likely_at: datetime | None
+    late_at: datetime | None
+    learned: bool
+
+
+def estimate(job: Job, *, now: datetime) -> Estimate | None:
+    """The queue run forward twice, nothing new arriving. None for a job that does not wait.
+
+    Takes as long as some dozens of cycles: for one job that somebody looks at, not for lists.
+    """
+    cluster, policy, at = load_cluster(now), wired().policy, seconds(now)
+    if job.pk not in {ask.job for ask in cluster.asks}:
+        return None
+    used = UsedOfLimit()
+    ends = _recent_ends()
+    for ask, ran_s in ends:
+        used.ended(ask, ran_s)
+    likely = estimate_starts(cluster, policy, at, lasting=partial(used.at, percent=50)).get(job.pk)
+    late = estimate_starts(cluster, policy, at, lasting=used.late).get(job.pk)
+    return Estimate(likely_at=_moment(likely), late_at=_moment(late), learned=len(ends) >= ENOUGH)
+
+
+def _moment(at: int | None) -> datetime | None:
+    return None if at is None else datetime.fromtimestamp(at, UTC)
+
+
+def _recent_ends() -> list[tuple[Ask, int]]:
+    """What has run of late and how many seconds it ran, the oldest first."""
+    ended = Job.objects.filter(state__in=FINAL, running_at__isnull=False).order_by("-ended_at", "-id")
+    ended = ended.defer("env", "command", "log_tail", "end_message", "hold_numbers", "terms")[:RECENT_ENDS]
+    return [(ask_of(job), seconds(job.ended_at) - seconds(job.running_at)) for job in reversed(ended)]
+
+
+def pool_units(name: str) -> tuple[int, tuple[int, str]] | None:
+    """(units that the pool has with every machine that is here for good, (units in one, what is counted)); None: there
+    is no such pool. In a pool without GPUs cores are counted."""
+    if not Pool.objects.filter(name=name).exists():
+        return None
+    nodes = Node.objects.filter(pool__name=name).exclude(state__in=[NodeState.LOST, NodeState.FENCED])
+    cards = Gpu.objects.filter(node__in=nodes, retired_at__isnull=True).count()
+    if cards:
+        return cards * GPU_UNITS, (GPU_UNITS, "GPUs")
+    return sum(node.cpu_millis for node in nodes), (1000, "cores")
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +231,6 @@ def node_map(*, now: datetime) -> list[NodeView]:
 
 
 def _node_view(node: Node, gpus: tuple[GpuView, ...], used: list[int], now: datetime) -> NodeView:
-    answers = node.seen_at is not None and now - node.seen_at <= wired().silent_after and not node.trouble
     return NodeView(
         id=node.pk,
         name=node.name,
@@ -169,7 +245,7 @@ def _node_view(node: Node, gpus: tuple[GpuView, ...], used: list[int], now: date
         images=tuple(node.images),
         trouble=node.trouble,
         seen_at=node.seen_at,
-        accepts=node.state == NodeState.READY and answers,
+        accepts=accepts_work(node, now),
     )
 
 

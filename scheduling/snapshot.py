@@ -1,12 +1,13 @@
 """The database as one frozen `core.Cluster`, in a fixed number of queries."""
 
 from collections import defaultdict
+from dataclasses import replace
 from datetime import datetime
 
 from portal.kernel.locks import steady_view
 from scheduling.core.cluster import Ask, Booking, Claim, Cluster, Gpu, Node, Past, Pool, Run
 from scheduling.core.lifecycle import EndReason, JobState
-from scheduling.models import Allocation, ClaimedSlot, Job, PastUse
+from scheduling.models import Allocation, ClaimedSlot, Job, NodeState, PastUse
 from scheduling.models import Booking as BookingRow
 from scheduling.models import Claim as ClaimRow
 from scheduling.models import Gpu as GpuRow
@@ -28,6 +29,18 @@ def load_cluster(now: datetime) -> Cluster:
             past=_past(),
             claims=_claims({(row.job_id, row.attempt) for rows in held.values() for row in rows}),
             bookings=_bookings(),
+        )
+
+
+def load_empty(now: datetime) -> Cluster:
+    """The machines and the rights as if nobody used them and every machine that is here for good worked: what a job
+    that is submitted can hope for at best. Teams' hours are left out, for they come again."""
+    with steady_view():
+        gone = set(NodeRow.objects.filter(state__in=[NodeState.LOST, NodeState.FENCED]).values_list("pk", flat=True))
+        return Cluster(
+            nodes=tuple(replace(node, accepts=True) for node in _nodes(now) if node.id not in gone),
+            pools=_pools(),
+            teams=tuple(replace(team, windows=()) for team in teams()),
         )
 
 
