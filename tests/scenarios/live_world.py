@@ -1,0 +1,172 @@
+"""A story in the live loop: real rows, real agents, the simulated driver, and a clock that is moved in steps."""
+
+import time
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+from portal.kernel import clock
+from scheduling import observed, services, wiring
+from scheduling.core.lifecycle import FINAL, JobState
+from scheduling.models import Allocation, Job, JobTransition, PastUse
+from scheduling.nodes.agent import Agent
+from scheduling.nodes.driver import GpuInfo, Inventory
+from scheduling.nodes.exchange import InProcessExchange
+from scheduling.nodes.simulated import Faults, SimulatedDriver
+from scheduling.services import JobSpec
+from scheduling.tick import tick
+from tenants.models import Member, Quota, Role, Team, User
+from tests.scenarios.story import Fates, Past, Story
+
+ROUNDS = 40
+
+
+class LiveWorld:
+    """Each program runs as long as the story says, and one that is stopped needs all of its grace."""
+
+    def __init__(self, story: Story, manual_clock: clock.ManualClock) -> None:
+        self.story, self.clock, self.began = story, manual_clock, manual_clock.now()
+        wiring.use(replace(wiring.wired(), policy=story.policy, hint_tick=lambda: None, wake_node=lambda _: None))
+        self.teams = _make_teams(story)
+        self.people = {name: _make_person(team) for name, team in self.teams.items()}
+        self.jobs: dict[str, Job] = {}
+        self.told: set[str] = set()
+        self.stopping: dict[tuple[str, str], float] = {}
+        self.agents = [self._machine(node) for node in story.site.nodes]
+
+    def _machine(self, node) -> Agent:
+        gpus = tuple(
+            GpuInfo(uuid=f"SIM-{gpu.id}", index=place, model=gpu.model, memory_mib=gpu.memory_mib, simulated=True)
+            for place, gpu in enumerate(node.gpus)
+        )
+        inventory = Inventory(
+            cpu_millis=node.cpu_millis, memory_mib=node.memory_mib, gpus=gpus, boot_id="one", driver="simulated"
+        )
+        exchange = InProcessExchange(lambda report: observed.exchange(report, now=clock.now()))
+        agent = Agent(node=node.name, driver=SimulatedDriver(inventory=inventory), exchange=exchange)
+        agent.round()
+        return agent
+
+    def run(self) -> tuple[Fates, Past]:
+        """Until every job has ended."""
+        waiting = list(self.story.jobs)
+        while waiting or Job.objects.exclude(state__in=FINAL).exists():
+            now = self._now()
+            self._settle()  # ends and releases come before what is submitted at the same moment
+            while waiting and waiting[0].submit_s <= now:
+                job = waiting.pop(0)
+                self.jobs[job.id] = self._submit(job)
+            for _ in range(ROUNDS):
+                outcome = tick().outcome
+                assert outcome is not None
+                assert outcome.outdated == 0
+                self._settle()
+                if not (outcome.placed or outcome.stopped):
+                    break
+            self.clock.advance(timedelta(seconds=self.story.step_s))
+            self._wait_for_stops()
+        return self._fates(), self._past()
+
+    def close(self) -> None:
+        for agent in self.agents:
+            agent.stop()
+
+    def _now(self) -> int:
+        return int((self.clock.now() - self.began).total_seconds())
+
+    def _submit(self, job) -> Job:
+        spec = JobSpec(
+            name=job.id, image="simulated", kind="batch", gpus=job.gpus, replicas=job.replicas, cpu_millis=0,
+            memory_mib=0, limit=timedelta(seconds=job.limit_s), tier=job.tier or "normal", priority=job.priority,
+            preemptible=job.preemptible, pools=job.pools,
+        )  # fmt: skip
+        return services.submit_job(by=self.people[job.team], team=self.teams[job.team], spec=spec, now=clock.now())
+
+    # ---------------------------------------------------------------------------------------- machines
+    def _settle(self) -> None:
+        """Let the agents act and report until nothing moves at this moment."""
+        for _ in range(ROUNDS):
+            before = self._rows()
+            self._tell_programs()
+            for agent in self.agents:
+                agent.round()
+                _wait(lambda agent=agent: not agent._memory.launches)
+                self._note_stops(agent)
+            self._wait_for_stops()
+            if self._rows() == before:
+                return
+        raise AssertionError(f"the machines do not come to rest at {self._now()} s")
+
+    def _rows(self) -> list[tuple[int, str, str, bool]]:
+        rows = Allocation.objects.order_by("id").values_list("id", "job__state", "phase", "released_at")
+        return [(pk, state, phase, at is None) for pk, state, phase, at in rows]
+
+    def _tell_programs(self) -> None:
+        lasts = {job.id: job.duration_s for job in self.story.jobs}
+        for pk, name in Allocation.objects.filter(released_at__isnull=True).values_list("id", "job__name"):
+            if str(pk) not in self.told:
+                self.told.add(str(pk))
+                for agent in self.agents:
+                    agent.driver.inject(Faults(exit_after_s=lasts[name], ignores_term=True), allocation=str(pk))
+
+    def _note_stops(self, agent: Agent) -> None:
+        for allocation in list(agent._memory.stopping):
+            self.stopping.setdefault((agent.node, allocation), clock.monotonic())
+
+    def _wait_for_stops(self) -> None:
+        """Threads that stop a container wake up by themselves once its grace is over: wait for those that must have."""
+        for agent in self.agents:
+            def over(agent=agent) -> bool:
+                containers = agent.driver._machine.containers
+                return not any(
+                    clock.monotonic() >= since + self.story.policy.grace_s or containers[key].has_exited()
+                    for (node, key), since in self.stopping.items()
+                    if node == agent.node and key in agent._memory.stopping and key in containers
+                )
+
+            _wait(over)
+            _wait(lambda agent=agent: agent._memory.stopping <= set(agent.driver._machine.containers))
+
+    # ---------------------------------------------------------------------------------------- what came of it
+    def _fates(self) -> Fates:
+        def after(at: datetime | None) -> int | None:
+            return None if at is None else int((at - self.began).total_seconds())
+
+        fates: Fates = {}
+        for name, job in self.jobs.items():
+            moves = JobTransition.objects.filter(job=job)
+            first = moves.filter(to_state=JobState.PLACED).values_list("at", flat=True).first()
+            evictions = moves.filter(to_state=JobState.QUEUED, from_state=JobState.STOPPING).count()
+            fates[name] = (after(first), after(Job.objects.get(pk=job.pk).ended_at), evictions)
+        return fates
+
+    def _past(self) -> Past:
+        teams = {team.pk: name for name, team in self.teams.items()}
+        return {
+            (teams[row.team], teams[row.team] if row.person else "", row.pool): row.mean for row in PastUse.objects.all()
+        }
+
+
+def _wait(question) -> None:
+    end = time.monotonic() + 20
+    while not question():
+        assert time.monotonic() < end, "a simulated machine hangs"
+        time.sleep(0.001)
+
+
+def _make_teams(story: Story) -> dict[str, Team]:
+    rows: dict[int, Team] = {}
+    for team in sorted(story.site.teams, key=lambda team: (bool(team.parent), team.id)):
+        rows[team.id] = Team.objects.create(
+            slug=team.name, name=team.name, parent=rows.get(team.parent),
+            min_runtime=timedelta(seconds=team.min_runtime_s),
+        )  # fmt: skip
+        for quota in team.quotas:
+            columns = {name: getattr(quota, name) for name in quota.__dataclass_fields__}
+            Quota.objects.create(team=rows[team.id], **columns)
+    return {row.slug: row for row in rows.values()}
+
+
+def _make_person(team: Team) -> User:
+    person = User.objects.create(username=team.slug)
+    Member.objects.create(team=team, user=person, role=Role.OWNER)
+    return person
