@@ -150,7 +150,7 @@ def test_when_the_owner_cancels_the_cards_are_everybodys_again_and_the_victims_c
 
 
 def test_no_victim_falls_when_one_of_them_changed_since_the_snapshot(people, node, lent):
-    owner = submit(people.alice, people.red, gpus=2)
+    submit(people.alice, people.red, gpus=2)
     stale = plan(load_cluster(clock.now()), wiring.wired().policy, seconds(clock.now()))
     first, second = (stop.job for stop in stale.stops)
     services.cancel_job(job=Job.objects.get(pk=second), now=clock.now())
@@ -287,7 +287,9 @@ def test_a_decision_that_nobody_can_carry_out_is_an_error_and_nothing_is_written
     job = submit(people.alice, people.red)
     good = plan(load_cluster(clock.now()), wiring.wired().policy, seconds(clock.now()))
     with pytest.raises(CannotEnact):
-        enact(replace(good, **{name: (*getattr(good, name), *rows) for name, rows in decision.items()}), now=clock.now())
+        enact(
+            replace(good, **{name: (*getattr(good, name), *rows) for name, rows in decision.items()}), now=clock.now()
+        )
     assert states(job) == ["queued"]
 
 
