@@ -1,7 +1,7 @@
 """What people and gateways read of workspaces."""
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 
 from django.db.models import F, QuerySet
 
@@ -111,7 +111,10 @@ def _status(detail: JobDetail) -> str:
 def _reason(detail: JobDetail) -> str:
     job = detail.job
     if job.state == JobState.QUEUED:
-        return detail.why_waiting or "The scheduler looks at it in a moment."
+        why = detail.why_waiting or "The scheduler looks at it in a moment."
+        if detail.reserved_at:
+            why += f" A place is kept for it from {detail.reserved_at.astimezone(UTC):%d %b %H:%M} UTC at the latest."
+        return why
     if job.end_message:
         return job.end_message
     if job.end_reason == EndReason.TIMED_OUT:
@@ -124,9 +127,10 @@ def _view(row: Workspace, detail: JobDetail | None, isolated: bool, now: datetim
     status = _status(detail) if detail else "stopped"
     gpus = tuple((gpu.model, gpu.simulated, gpu.uuid) for gpu in detail.gpus) if detail else ()
     version = job.version if job else 0
-    fresh = (
-        [version, detail.phase, detail.position, detail.why_waiting, detail.trouble, detail.progress] if detail else [0]
-    )
+    fresh: list[object] = [0]
+    if detail:
+        waits = (detail.position, detail.why_waiting, detail.reserved_at)
+        fresh = [version, detail.phase, *waits, detail.trouble, detail.progress]
     running = job is not None and job.state == JobState.RUNNING and job.running_at is not None
     return WorkspaceView(
         id=row.pk,

@@ -1,7 +1,10 @@
 """Every setting that the product reads is described, and nothing is described that it does not read."""
 
 import re
+from dataclasses import fields
 from pathlib import Path
+
+from scheduling.core.policy import Policy
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 DOCUMENT = ROOT / "docs" / "settings.md"
@@ -28,3 +31,8 @@ def test_nothing_is_described_that_is_not_read() -> None:
 def test_the_readme_mentions_only_settings_that_exist() -> None:
     mentioned = set(re.findall(r"BERTH_[A-Z_]+", (ROOT / "README.md").read_text()))
     assert mentioned - read_by_the_product() == set()
+
+
+def test_every_knob_of_the_policy_is_described() -> None:
+    named = set(re.findall(r"`([a-z_]+)`", DOCUMENT.read_text()))
+    assert {knob.name for knob in fields(Policy)} - named == set()
