@@ -10,6 +10,7 @@ from datetime import datetime
 from django.db.models import F, Q
 
 from scheduling.core.cluster import Claim as Decision
+from scheduling.core.lifecycle import JobState
 from scheduling.models import Allocation, Claim, ClaimedSlot, Job, Pool, Slot, SlotKind
 from scheduling.shaping import accepts_work
 from scheduling.usage import Holder, charge_of, settle
@@ -72,15 +73,25 @@ def end_claim(job: Job, *, now: datetime) -> bool:
 
 
 def expire_claims(*, now: datetime) -> int:
-    """End the claims that came to nothing: their time is over and a victim is still there, or a node of theirs takes
-    no work any more. (One whose victims are gone is fulfilled however late: they would have fallen for nothing.)"""
+    """End the claims that came to nothing. One whose victims are gone is fulfilled however late: they would have fallen
+    for nothing."""
     ended = 0
     for claim in Claim.objects.select_related("job").prefetch_related("slots__node"):
-        node_lost = any(not accepts_work(row.node, now) for row in claim.slots.all())
-        if node_lost or (claim.expires_at <= now and _remaining(claim)):
-            log.warning("claim of job %s ended: %s", claim.job_id, "node lost" if node_lost else "expired")
+        if why := _void(claim, now):
+            log.warning("the claim of job %s ended: %s", claim.job_id, why)
             ended += end_claim(claim.job, now=now)
     return ended
+
+
+def _void(claim: Claim, now: datetime) -> str:
+    """Why the claim cannot be fulfilled any more, or nothing."""
+    if claim.job.state != JobState.QUEUED:  # cancelled in the very moment in which the claim was made
+        return "its job does not wait"
+    if any(not accepts_work(row.node, now) for row in claim.slots.all()):
+        return "its node takes no work"
+    if claim.expires_at <= now and _remaining(claim):
+        return "its time is over and somebody is still there"
+    return ""
 
 
 def _remaining(claim: Claim) -> bool:

@@ -138,7 +138,8 @@ def refuse_what_cannot_be(job: Job, *, by: User, now: datetime) -> None:
         raise NoTime()
     _refuse_an_early_deadline(job, now)
     ask = replace(newcomer(job), deadline=0, not_before=0)
-    outcome = plan(replace(load_empty(now), asks=(ask,)), policy, seconds(now))
+    # What free GPUs keep of a node's CPU is not for ever: work without GPUs gets it once they are in use.
+    outcome = plan(replace(load_empty(now), asks=(ask,)), replace(policy, cpu_kept_percent=0), seconds(now))
     for hold in outcome.holds:
         raise CanNeverStart(why=sentence(hold.code, dict(hold.numbers)))
 

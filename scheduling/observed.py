@@ -117,6 +117,9 @@ def _exited(job: Job, seen: Observation, now: datetime) -> None:
 
 
 def _gone(lead: Allocation, job: Job, seen: Observation, now: datetime) -> None:
+    if job.state in (JobState.STARTING, JobState.RUNNING, JobState.STOPPING):
+        # First of all: it locks the pool, which comes before jobs and nodes wherever several are locked.
+        settle(lead.node.pool.name, [(job.team_id, job.owner_id)], now=now)
     if job.state in (JobState.STARTING, JobState.RUNNING):
         _stop(job, EndReason.EXITED, seen, now)
     if job.state == JobState.STOPPING:
@@ -140,16 +143,15 @@ def _stop(job: Job, reason: EndReason, seen: Observation, now: datetime) -> None
 
 def _release(lead: Allocation, job: Job, now: datetime) -> None:
     """The container was seen gone: free the part's slots, and end the job with its last part."""
-    settle(lead.node.pool.name, [(job.team_id, job.owner_id)], now=now)
     rows = Allocation.objects.filter(job=job, attempt=lead.attempt, part=lead.part, released_at__isnull=True)
     for row in rows.select_related("slot"):
         if row.slot is not None:
             Gpu.objects.filter(pk=row.slot.gpu_id).update(held_units=F("held_units") - row.units)
             Slot.objects.filter(pk=row.slot.pk).update(held_by=None, claimed_over=None)
     rows.update(released_at=now)
-    wake_on_commit({lead.node_id})
     if not Allocation.objects.filter(job=job, released_at__isnull=True).exists():
         _leave(job, now)
+    wake_on_commit({lead.node_id})
     transaction.on_commit(wired().hint_tick)
 
 

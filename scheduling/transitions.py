@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from datetime import datetime
 
+from django.db import transaction
+
 from portal.kernel.errors import Conflict
 from scheduling.claims import end_claim
 from scheduling.core.lifecycle import FINAL, EndReason, JobEvent, JobState, next_state
@@ -50,10 +52,12 @@ def move_job(
         fields |= {"running_at": None, "end_reason": "", "end_code": "", "end_message": "", "log_tail": ""}
 
     fields |= also or {}
-    if not Job.objects.filter(pk=job.pk, state=before, version=job.version).update(**fields):
-        raise StaleJob(job=job.pk)
-    if before is JobState.QUEUED:
-        end_claim(job, now=now)
+    with transaction.atomic():
+        if before is JobState.QUEUED:
+            # Before the row, as everywhere: whoever settles use locks the pool, then jobs, then nodes.
+            end_claim(job, now=now)
+        if not Job.objects.filter(pk=job.pk, state=before, version=job.version).update(**fields):
+            raise StaleJob(job=job.pk)
     for name, value in fields.items():
         setattr(job, name, value)
     JobTransition.objects.create(

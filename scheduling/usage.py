@@ -34,7 +34,8 @@ def charge_of(part: Part, pool: Pool) -> int:
 
 def settle(pool: str, holders: Iterable[Holder], *, now: datetime) -> None:
     """Bring the means of these teams, of every team above them and of these people up to `now`. Call it in the
-    transaction of a change, before the change; changes in one pool wait for each other."""
+    transaction of a change, before the change; changes in one pool wait for each other. It locks the pool's row: call
+    it before rows of jobs or nodes are locked, so that nobody waits in a circle."""
     holders = sorted(set(holders))
     if not holders:
         return

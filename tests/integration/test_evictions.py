@@ -1,5 +1,6 @@
 """Taking back what was lent, through the real database: notice, claim, release, placement, and what may go wrong."""
 
+import importlib
 import multiprocessing
 import os
 import signal
@@ -7,6 +8,7 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
+from django.apps import apps
 from django.db import IntegrityError, connections, transaction
 
 from portal.kernel import clock
@@ -196,6 +198,15 @@ def test_a_claim_ends_with_its_node(people, node, lent, manual_clock):
     assert states(owner) == ["queued"]
 
 
+def test_a_claim_whose_job_waits_no_more_bars_nobody_after_the_next_cycle(people, node, lent):
+    """A cancellation in the very moment in which the claim is made does not see it."""
+    owner, victims = reclaim(people, node)
+    Job.objects.filter(pk=owner.pk).update(state="cancelled", ended_at=clock.now())
+    node.tick()
+    assert not Claim.objects.exists()
+    assert not Slot.objects.filter(claimed_for__isnull=False).exists()
+
+
 def test_a_claimed_place_that_is_gone_is_given_up(people, node, lent):
     owner, victims = reclaim(people, node)
     for victim in victims:
@@ -361,3 +372,13 @@ def test_killing_the_scheduler_in_the_middle_of_an_eviction_leaves_nothing_of_it
     assert not Slot.objects.filter(claimed_for__isnull=False).exists()
     outcome = tick().outcome
     assert (outcome.claimed, outcome.stopped) == (1, 2)
+
+
+# ------------------------------------------------------------------------------------------------------- upgrade
+def test_an_upgrade_tells_slots_who_holds_them_and_leads_what_they_cost(people, node, lent):
+    Slot.objects.update(held_by=None)
+    Allocation.objects.update(charge=0)
+    migration = importlib.import_module("scheduling.migrations.0004_slots_know_their_holder")
+    migration.note_holders(apps, None)
+    assert set(Slot.objects.values_list("held_by", flat=True)) == {job.pk for job in lent}
+    assert set(Allocation.objects.values_list("charge", flat=True)) == {42_000}
