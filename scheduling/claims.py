@@ -11,9 +11,9 @@ from django.db.models import F, Q
 
 from scheduling.core.cluster import Claim as Decision
 from scheduling.core.lifecycle import JobState
-from scheduling.models import Allocation, Claim, ClaimedSlot, Job, Pool, Slot, SlotKind
+from scheduling.models import Allocation, Claim, ClaimedSlot, Job, Slot, SlotKind
 from scheduling.shaping import accepts_work
-from scheduling.usage import Holder, charge_of, settle
+from scheduling.usage import Charges, Holder, settle
 
 log = logging.getLogger("berth.claims")
 
@@ -22,10 +22,11 @@ class SlotTaken(Exception):
     """A slot of the claim is not as the plan saw it."""
 
 
-def make_claim(decision: Decision, job: Job, victims: Sequence[Job], *, expires_at: datetime, now: datetime) -> Claim:
+def make_claim(
+    decision: Decision, job: Job, victims: Sequence[Job], charges: Charges, *, expires_at: datetime, now: datetime
+) -> Claim:
     """Keep these places for `job`. A slot must be free, or held by one of the victims, and claimed by nobody; else
     SlotTaken, and the caller's savepoint takes everything back."""
-    pool = Pool.objects.get(name=decision.pool)
     claim = Claim.objects.create(
         job=job,
         pool=decision.pool,
@@ -46,7 +47,7 @@ def make_claim(decision: Decision, job: Job, victims: Sequence[Job], *, expires_
                 units=slot.units if slot else 0,
                 cpu_millis=part.cpu_millis if lead else 0,
                 memory_mib=part.memory_mib if lead else 0,
-                charge=charge_of(part, pool) if lead else 0,
+                charge=charges.of(part, decision.pool) if lead else 0,
             )
     return claim
 

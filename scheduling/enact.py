@@ -20,9 +20,9 @@ from scheduling.core.decisions import Claim, Place, Plan, Stop
 from scheduling.core.lifecycle import EndReason, IllegalMove, JobEvent, JobState
 from scheduling.core.units import GPU_UNITS
 from scheduling.holds import TermsOf, store_holds, store_reserves
-from scheduling.models import Allocation, Gpu, Job, Node, NodeState, Pool, Slot, SlotKind
+from scheduling.models import Allocation, Gpu, Job, Node, NodeState, Slot, SlotKind
 from scheduling.transitions import StaleJob, move_job
-from scheduling.usage import Holder, charge_of, settle
+from scheduling.usage import Charges, Holder, settle
 from scheduling.wiring import wired
 
 log = logging.getLogger("berth.enact")
@@ -68,14 +68,15 @@ def enact(plan: Plan, *, now: datetime, terms: TermsOf | None = None) -> Outcome
         for stop in plan.stops:
             if not stop.beneficiary:
                 outcome.stopped += _try(partial(_stop, stop, now), stop.job, touched, outcome)
+        charges = Charges()
         waits = {hold.job: hold.version for hold in plan.holds}
         for claim in plan.claims:
             stops = evictions[claim.job]
-            if _try(partial(_claim, claim, waits[claim.job], stops, now), claim.job, touched, outcome):
+            if _try(partial(_claim, claim, waits[claim.job], stops, charges, now), claim.job, touched, outcome):
                 outcome.claimed += 1
                 outcome.stopped += len(stops)
         for place in plan.places:
-            if _try(partial(_place, place, now), place.job, touched, outcome):
+            if _try(partial(_place, place, charges, now), place.job, touched, outcome):
                 outcome.placed += 1
             else:
                 _give_up_claim(place, now)
@@ -164,14 +165,15 @@ def _stop(stop: Stop, now: datetime) -> set[int]:
     return set(Allocation.objects.filter(job=job, released_at__isnull=True).values_list("node_id", flat=True))
 
 
-def _claim(claim: Claim, version: int, stops: list[Stop], now: datetime) -> set[int]:
+def _claim(claim: Claim, version: int, stops: list[Stop], charges: Charges, now: datetime) -> set[int]:
     """All victims stop and the place is kept for the job, which must still wait as `version`; or nothing happens."""
     # Locked: a cancellation at this moment comes after us and then takes the claim away again.
     job = Job.objects.select_for_update().filter(pk=claim.job, version=version, state=JobState.QUEUED).first()
     if job is None:
         raise StaleJob(job=claim.job)
     victims = [_job(stop.job, stop.version) for stop in stops]
-    made = make_claim(claim, job, victims, expires_at=datetime.fromtimestamp(claim.expires_at, UTC), now=now)
+    expires_at = datetime.fromtimestamp(claim.expires_at, UTC)
+    made = make_claim(claim, job, victims, charges, expires_at=expires_at, now=now)
     touched = set[int]()
     for stop in stops:
         touched |= _stop(stop, now)
@@ -179,19 +181,18 @@ def _claim(claim: Claim, version: int, stops: list[Stop], now: datetime) -> set[
     return touched
 
 
-def _place(place: Place, now: datetime) -> set[int]:
+def _place(place: Place, charges: Charges, now: datetime) -> set[int]:
     job = move_job(_job(place.job, place.version), JobEvent.PLACE, now=now)
     nodes = {part.node for part in place.parts}
     if Node.objects.filter(pk__in=nodes, state=NodeState.READY).count() != len(nodes):
         raise _Outdated("a node takes no work any more")
-    pool = Pool.objects.get(name=place.pool)
     for index, part in enumerate(place.parts):
-        _hold_part(job, index, part, pool, now)
+        _hold_part(job, index, part, charges.of(part, place.pool), now)
     log.info("placed job %s: %s", job.pk, [(part.node, [p.gpu for p in part.pieces]) for part in place.parts])
     return nodes
 
 
-def _hold_part(job: Job, index: int, part: Part, pool: Pool, now: datetime) -> None:
+def _hold_part(job: Job, index: int, part: Part, units: int, now: datetime) -> None:
     cards = [piece.gpu for piece in part.pieces]
     slots = list(
         Slot.objects.filter(gpu__in=cards, kind=SlotKind.WHOLE, retired_at__isnull=True)
@@ -214,7 +215,7 @@ def _hold_part(job: Job, index: int, part: Part, pool: Pool, now: datetime) -> N
             units=slot_row.units if slot_row else 0,
             cpu_millis=job.cpu_millis if lead else 0,
             memory_mib=job.memory_mib if lead else 0,
-            charge=charge_of(part, pool) if lead else 0,
+            charge=units if lead else 0,
             held_at=now,
         )
 

@@ -20,16 +20,25 @@ from scheduling.wiring import wired
 Holder = tuple[int, int]
 
 
-def charge_of(part: Part, pool: Pool) -> int:
-    """What a part costs its team in units of the pool, as the core counts it."""
-    gpu_pool = Gpu.objects.filter(node__pool=pool, retired_at__isnull=True).exists()
-    return charge(
-        gpu_units=sum(piece.units for piece in part.pieces),
-        cpu_millis=part.cpu_millis,
-        memory_mib=part.memory_mib,
-        reference=reference_of(pool),
-        gpu_pool=gpu_pool,
-    )
+class Charges:
+    """What parts cost their teams, as the core counts it. Reads each pool once: made anew for every transaction."""
+
+    def __init__(self) -> None:
+        self._pools: dict[str, tuple[tuple[int, int, int], bool]] = {}
+
+    def of(self, part: Part, pool: str) -> int:
+        """In units of the pool."""
+        if pool not in self._pools:
+            gpus = Gpu.objects.filter(node__pool__name=pool, retired_at__isnull=True)
+            self._pools[pool] = (reference_of(Pool.objects.get(name=pool)), gpus.exists())
+        reference, gpu_pool = self._pools[pool]
+        return charge(
+            gpu_units=sum(piece.units for piece in part.pieces),
+            cpu_millis=part.cpu_millis,
+            memory_mib=part.memory_mib,
+            reference=reference,
+            gpu_pool=gpu_pool,
+        )
 
 
 def settle(pool: str, holders: Iterable[Holder], *, now: datetime) -> None:
