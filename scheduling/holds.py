@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
+from typing import Any
 
 from scheduling.core.decisions import Hold, Reserve
 from scheduling.core.lifecycle import JobState
@@ -56,6 +57,24 @@ def as_json(terms: Terms) -> dict[str, object]:
         "size": terms.size,
         "submitted": terms.submitted,
     }
+
+
+def in_words(terms: Mapping[str, Any], tiers: Sequence[str]) -> str:
+    """One line of what `as_json` stored, from the strongest term to the weakest."""
+    if not terms:
+        return ""
+    borrows = any(level[0] for level in terms["levels"])
+    words = ["critical"] if terms["critical"] else []
+    words.append("beyond its team's guarantee" if borrows else "within its team's guarantee")
+    words.append(f"tier {tiers[terms['tier']] if terms['tier'] < len(tiers) else 'unknown'}")
+    words.append(
+        "team shares " + "/".join(str(level[2]) for level in terms["levels"]) if terms["levels"] else "no share"
+    )
+    words.append(f"person's share {terms['person_share']}")
+    if terms["latest_start"] is not None:
+        words.append("with an accepted deadline")
+    words.append(f"priority {terms['priority']}")
+    return ", ".join(words)
 
 
 def store_reserves(reserves: Sequence[Reserve], now: datetime) -> None:

@@ -10,6 +10,7 @@ from scheduling.core.cluster import Ask
 from scheduling.core.explain import sentence
 from scheduling.core.forecast import estimate_starts
 from scheduling.core.lifecycle import FINAL, JobState
+from scheduling.core.remedies import Change, changes_that_would_start
 from scheduling.core.units import GPU_UNITS
 from scheduling.inventory import latest_samples
 from scheduling.models import Allocation, Gpu, Job, JobTransition, Node, NodeState, Outlook, Pool
@@ -125,6 +126,12 @@ def estimate(job: Job, *, now: datetime) -> Estimate | None:
     likely = estimate_starts(cluster, policy, at, lasting=partial(used.at, percent=50)).get(job.pk)
     late = estimate_starts(cluster, policy, at, lasting=used.late).get(job.pk)
     return Estimate(likely_at=_moment(likely), late_at=_moment(late), learned=len(ends) >= ENOUGH)
+
+
+def changes_that_start(job: Job, *, tiers: Sequence[str], now: datetime) -> tuple[Change, ...]:
+    """The smallest changes that would each start this waiting job at once, every one proven by a plan of this moment.
+    `tiers`: those that its owner may use."""
+    return changes_that_would_start(load_cluster(now), wired().policy, seconds(now), job.pk, tiers=tiers)
 
 
 def _moment(at: int | None) -> datetime | None:

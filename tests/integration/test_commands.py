@@ -122,6 +122,25 @@ def test_a_snapshot_is_planned_again_to_the_plan_that_the_live_loop_makes(people
     assert plan(cluster, policy, now) == plan(load_cluster(clock.now()), policy, now)
 
 
+def test_why_a_job_waits_and_what_would_start_it(people, node):
+    first = submit(people.alice, people.red, gpus=3)
+    node.start_everything()
+    waits = submit(people.bob, people.red, gpus=2)
+    node.tick()
+    assert run("why", str(waits.pk)).splitlines() == [
+        f"job {waits.pk} 'work' of bob in red: queued",
+        "why      It needs 2 GPUs on one node; the most that is free on one is 1.",
+        "place    1",
+        "terms    beyond its team's guarantee, tier normal, team shares 210000, person's share 84000, priority 0",
+        "kept     a place from 2026-11-23 19:00 UTC at the latest",
+        "start    likely 2026-11-23 19:00 UTC, late 2026-11-23 19:00 UTC (with every job at its time limit)",
+        "or now   with gpus 1",
+    ]
+    assert run("why", str(first.pk)).endswith("running")
+    with pytest.raises(CommandError, match=r"There is no job 4242\."):
+        run("why", "4242")
+
+
 def test_a_file_that_is_no_snapshot_is_refused(tmp_path):
     (tmp_path / "bad.json").write_text("{}")
     for name in ("bad.json", "absent.json"):

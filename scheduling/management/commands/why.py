@@ -1,0 +1,51 @@
+"""`manage.py why JOB`: why a job waits, on which terms it stands in the queue, when it starts, what would start it."""
+
+from argparse import ArgumentParser
+from collections.abc import Iterator
+from datetime import datetime
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError
+
+from portal.kernel import clock
+from scheduling.holds import in_words
+from scheduling.models import Job
+from scheduling.selectors import changes_that_start, estimate, job_details
+from scheduling.wiring import wired
+
+
+class Command(BaseCommand):
+    help = "Explain one waiting job. What would start it now is proven by a plan for each change."
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("job", type=int, metavar="JOB")
+
+    def handle(self, *args: object, **options: Any) -> None:
+        job = Job.objects.select_related("team", "owner").filter(pk=options["job"]).first()
+        if job is None:
+            raise CommandError(f"There is no job {options['job']}.")
+        for line in _told(job, clock.now()):
+            self.stdout.write(line)
+
+
+def _told(job: Job, now: datetime) -> Iterator[str]:
+    yield f"job {job.pk} '{job.name}' of {job.owner.username} in {job.team.slug}: {job.state}"
+    expected = estimate(job, now=now)
+    if expected is None:
+        return
+    detail = job_details([job])[job.pk]
+    yield f"why      {detail.why_waiting or 'The scheduler looks at it in a moment.'}"
+    yield f"place    {detail.position or 'not known yet'}"
+    tiers = [tier.name for tier in wired().policy.tiers]
+    yield f"terms    {in_words(job.terms, tiers) or 'not known yet'}"
+    if detail.reserved_at:
+        yield f"kept     a place from {_minute(detail.reserved_at)} at the latest"
+    basis = "from how long such jobs ran" if expected.learned else "with every job at its time limit"
+    yield f"start    likely {_minute(expected.likely_at)}, late {_minute(expected.late_at)} ({basis})"
+    granted = [tier.name for tier in wired().policy.tiers if not tier.critical]
+    for change in changes_that_start(job, tiers=granted, now=now):
+        yield f"or now   with {change.what} {change.value}"
+
+
+def _minute(moment: datetime | None) -> str:
+    return f"{moment:%Y-%m-%d %H:%M} UTC" if moment else "not within a month"
