@@ -167,6 +167,7 @@ def _leave(job: Job, now: datetime) -> None:
     }
     comes_back = final_state(EndReason(job.end_reason), requeue=True) is JobState.QUEUED
     move_job(job, JobEvent.RELEASED, now=now, requeue=True, also=back if comes_back else None)
+    job.refresh_from_db(fields=["cancel_asked"])  # now that the row is ours: a cancellation may have come meanwhile
     if comes_back and job.cancel_asked is not None:
         reason = EndReason.CANCEL
         move_job(job, JobEvent.END, now=now, reason=reason, code=str(reason), message=job.cancel_asked)

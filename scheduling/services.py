@@ -55,8 +55,9 @@ def cancel_job(*, job: Job, now: datetime, message: str = "", reason: EndReason 
             if job.state in FINAL:
                 return job
             if job.state == JobState.STOPPING:
-                _forget_its_return(job, message, reason)
-                return job
+                if _does_not_come_back(job, message, reason):
+                    return job
+                continue
             event = JobEvent.END if job.state == JobState.QUEUED else JobEvent.STOP
             try:
                 move_job(job, event, now=now, reason=reason, code=str(reason), message=message)
@@ -71,10 +72,13 @@ def cancel_job(*, job: Job, now: datetime, message: str = "", reason: EndReason 
     return job
 
 
-def _forget_its_return(job: Job, message: str, reason: EndReason) -> None:
-    """It stops already; the first reason is kept, but where that would send it back to the queue it now ends there."""
-    if reason is EndReason.CANCEL and EndReason(job.end_reason) in REQUEUED:
-        Job.objects.filter(pk=job.pk, state=JobState.STOPPING, version=job.version).update(cancel_asked=message[:200])
+def _does_not_come_back(job: Job, message: str, reason: EndReason) -> bool:
+    """It stops already, and the first reason is kept; but where that would send it back to the queue, it now ends
+    there. False: it has gone back in this very moment, so look again."""
+    if reason is not EndReason.CANCEL or EndReason(job.end_reason) not in REQUEUED:
+        return True
+    stopping = Job.objects.filter(pk=job.pk, state=JobState.STOPPING, version=job.version)
+    return bool(stopping.update(cancel_asked=message[:200]))
 
 
 def stop_all(*, reason: EndReason, now: datetime) -> int:
