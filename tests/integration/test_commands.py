@@ -1,5 +1,6 @@
 """The administrator's commands: quotas with one clear refusal, and a snapshot that is planned again to the same plan."""
 
+import re
 from io import StringIO
 
 import pytest
@@ -95,6 +96,43 @@ def test_a_circle_of_teams_is_refused_instead_of_walked_for_ever(people, node):
     Team.objects.filter(pk=people.red.pk).update(parent=people.blue)
     Team.objects.filter(pk=people.blue.pk).update(parent=people.red)
     assert "lies below itself" in refused("red", "gpu", "--guaranteed", "1")
+
+
+def test_labels_and_the_place_of_a_node_reach_the_plan(people, node):
+    assert run("label_node", "local", "zone=a", "fast=", "--path", "b1/r2") == "local: fast= zone=a, b1/r2"
+    assert run("label_node", "local", "fast-") == "local: zone=a, b1/r2"
+    (told_to_the_plan,) = load_cluster(clock.now()).nodes
+    assert (told_to_the_plan.labels, told_to_the_plan.path) == ((("zone", "a"),), ("b1", "r2"))
+    for arguments, why in (
+        (("other", "a=b"), "There is no node 'other'. Nodes: local."),
+        (("local", "zone"), "'zone' is neither KEY=VALUE nor KEY-."),
+        (("local", "--path", "a/b/c"), "The path has 3 levels; the policy names block, rack."),
+    ):
+        with pytest.raises(CommandError, match=re.escape(why)):
+            run("label_node", *arguments)
+
+
+def test_a_booking_keeps_others_away_and_two_never_overlap(people, node):
+    friday = ("--from", "2026-11-27T08:00", "--to", "2026-11-27T18:00")
+    run("book", "blue", "local", *friday)
+    (booked,) = load_cluster(clock.now()).bookings
+    assert (booked.team, booked.ends - booked.starts) == (people.blue.pk, 10 * 3600)
+    for arguments, why in (
+        (
+            ("red", "local", *friday),
+            "'local' is booked for blue from 2026-11-27 08:00 to 2026-11-27 18:00 UTC already.",
+        ),
+        (("red", "other", *friday), "There is no node 'other'."),
+        (("green", "local", *friday), "There is no team 'green'."),
+        (
+            ("red", "local", "--from", "2026-11-28", "--to", "2026-11-27"),
+            "--to must lie after --from and in the future.",
+        ),
+        (("red", "local", "--from", "tomorrow", "--to", "2026-11-27"), "'tomorrow' is not a time such as"),
+    ):
+        with pytest.raises(CommandError, match=re.escape(why)):
+            run("book", *arguments)
+    assert len(load_cluster(clock.now()).bookings) == 1
 
 
 def test_a_snapshot_is_planned_again_to_the_plan_that_the_live_loop_makes(people, node, lent, tmp_path):
