@@ -14,6 +14,7 @@ from celery import Celery
 from channels.layers import get_channel_layer
 from django.conf import settings
 from django.db import DatabaseError, close_old_connections
+from kombu.exceptions import OperationalError as BrokerError
 
 from portal.kernel import clock
 from portal.kernel.env import BadSetting
@@ -122,7 +123,10 @@ def live_policy() -> Policy:
 
 def _hint_tick() -> None:
     hint = tasks.note_hint()
-    tasks.tick.delay(hint)
+    try:
+        tasks.tick.delay(hint)
+    except BrokerError as error:  # what was committed stands; beat's next cycle sees it
+        log.warning("a hint was lost, the next cycle comes by itself: %s", error)
 
 
 def _wake_node(name: str) -> None:

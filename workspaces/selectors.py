@@ -1,7 +1,7 @@
 """What people and gateways read of workspaces."""
 
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 
 from django.db.models import F, QuerySet
 
@@ -46,6 +46,7 @@ class WorkspaceView:
     etag: str  # changes with anything that the page shows
     job_id: int | None
     place: int | None  # 1-based place in the queue
+    kept_from: datetime | None  # from when at the latest a place is kept for it
     reason: str  # why it waits, stops, stopped or failed
     remedy: str
     trouble: str  # what is wrong with its machine right now
@@ -111,10 +112,7 @@ def _status(detail: JobDetail) -> str:
 def _reason(detail: JobDetail) -> str:
     job = detail.job
     if job.state == JobState.QUEUED:
-        why = detail.why_waiting or "The scheduler looks at it in a moment."
-        if detail.reserved_at:
-            why += f" A place is kept for it from {detail.reserved_at.astimezone(UTC):%d %b %H:%M} UTC at the latest."
-        return why
+        return detail.why_waiting or "The scheduler looks at it in a moment."
     if job.end_message:
         return job.end_message
     if job.end_reason == EndReason.TIMED_OUT:
@@ -146,6 +144,7 @@ def _view(row: Workspace, detail: JobDetail | None, isolated: bool, now: datetim
         etag="-".join(str(value).replace(" ", "") for value in [row.job_id, *fresh]),
         job_id=row.job_id,
         place=detail.position if detail else None,
+        kept_from=detail.reserved_at if detail else None,
         reason=_reason(detail) if detail else "",
         remedy=REMEDIES.get(job.end_code, "") if job else "",
         trouble=detail.trouble if detail else "",

@@ -130,7 +130,8 @@ class Card:
     @property
     def explanation(self) -> str:
         w = self.workspace
-        return " ".join(part for part in (w.reason if w.status != "ready" else "", w.trouble) if part)
+        kept = f"A place is kept for it from {w.kept_from:%d %b %H:%M} UTC at the latest." if w.kept_from else ""
+        return " ".join(part for part in (w.reason if w.status != "ready" else "", kept, w.trouble) if part)
 
     @property
     def fix(self) -> str:
