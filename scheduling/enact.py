@@ -14,15 +14,15 @@ from functools import partial
 from django.db import IntegrityError, transaction
 from django.db.models import F
 
-from scheduling.claims import SlotTaken, end_claim, make_claim
 from scheduling.core.cluster import Part
 from scheduling.core.decisions import Claim, Place, Plan, Stop
 from scheduling.core.lifecycle import EndReason, IllegalMove, JobEvent, JobState
 from scheduling.core.units import GPU_UNITS
-from scheduling.holds import TermsOf, store_holds, store_reserves
 from scheduling.models import Allocation, Gpu, Job, Node, NodeState, Slot, SlotKind
+from scheduling.records.claims import SlotTaken, end_claim, make_claim
+from scheduling.records.holds import TermsOf, store_holds, store_reserves
+from scheduling.records.usage import Charges, Holder, settle
 from scheduling.transitions import StaleJob, move_job
-from scheduling.usage import Charges, Holder, settle
 from scheduling.wiring import wired
 
 log = logging.getLogger("berth.enact")

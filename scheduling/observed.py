@@ -16,9 +16,9 @@ from scheduling.models import Allocation, Gpu, Job, Node, Slot
 from scheduling.news import tell
 from scheduling.nodes.driver import Observation, Phase
 from scheduling.nodes.exchange import Desired, Report
+from scheduling.records.usage import settle
 from scheduling.shaping import ask_of, seconds
 from scheduling.transitions import StaleJob, move_job
-from scheduling.usage import settle
 from scheduling.wiring import wired
 
 log = logging.getLogger("berth.observed")

@@ -7,10 +7,10 @@ from django.db import transaction
 from portal.kernel.errors import Rejected
 from scheduling.core.lifecycle import FINAL, REQUEUED, EndReason, JobEvent, JobState
 from scheduling.enact import wake_on_commit
-from scheduling.hopes import refuse_what_cannot_be, refuse_what_never_fits, weigh_deadline
 from scheduling.models import Allocation, Job, JobTransition
 from scheduling.news import tell
-from scheduling.spec import JobSpec
+from scheduling.submission.hopes import refuse_what_cannot_be, refuse_what_never_fits, weigh_deadline
+from scheduling.submission.spec import JobSpec
 from scheduling.transitions import StaleJob, move_job
 from scheduling.wiring import wired
 from tenants.models import Team, User

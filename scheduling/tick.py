@@ -8,11 +8,11 @@ from django.db import transaction
 
 from portal.kernel import clock
 from portal.kernel.locks import one_at_a_time
-from scheduling.claims import expire_claims
 from scheduling.core.plan import Planner
 from scheduling.core.terms import standings
 from scheduling.enact import Outcome, enact
 from scheduling.models import Claim
+from scheduling.records.claims import expire_claims
 from scheduling.snapshot import load_cluster, seconds
 from scheduling.wiring import wired
 

@@ -6,10 +6,10 @@ from datetime import datetime
 from django.db import transaction
 
 from portal.kernel.errors import Conflict
-from scheduling.claims import end_claim
 from scheduling.core.lifecycle import FINAL, EndReason, JobEvent, JobState, next_state
 from scheduling.models import Job, JobTransition
 from scheduling.news import tell, tell_gateways
+from scheduling.records.claims import end_claim
 
 
 class StaleJob(Conflict):

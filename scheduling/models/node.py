@@ -10,7 +10,7 @@ class Pool(models.Model):
     """Nodes with the same kind of accelerator. Quota is per team and pool.
 
     `reference_*`: the node by which CPU and memory are turned into GPUs for the charge; 0 GPUs: the GPUs alone count.
-    The row is also the lock under which use in this pool is settled, see `scheduling/usage.py`.
+    The row is also the lock under which use in this pool is settled, see `records/usage.py`.
     """
 
     name = models.SlugField(max_length=40, unique=True)

@@ -7,7 +7,7 @@ class PastUse(models.Model):
     """The decayed mean of what a team, or one of its members, had above its guarantee in one pool, as of `at`.
 
     `team` and `person` are ids without foreign keys: the past of who has left goes on counting until it has faded.
-    `person` 0: the team itself. Brought up to date in the transaction of every change, see `scheduling/usage.py`.
+    `person` 0: the team itself. Brought up to date in the transaction of every change, see `records/usage.py`.
     """
 
     team = models.PositiveBigIntegerField()

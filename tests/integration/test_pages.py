@@ -233,6 +233,16 @@ def test_its_page_walks_through_the_steps_of_a_start(alice, node):
     assert "Open JupyterLab" in page
 
 
+def test_who_waits_sees_his_place_the_reason_and_from_when_a_place_is_kept(alice, node):
+    launched(alice, gpus="2")
+    node.start_everything()
+    waits = launched(alice, gpus="1", launch_key="k2")
+    node.tick()
+    shown = words(alice.get(f"/w/{waits.pk}"))
+    assert "It needs 1 GPU on one node; the most that is free on one is 0." in shown
+    assert "A place is kept for it from 23 Nov 21:00 UTC at the latest." in shown
+
+
 def test_a_failure_names_step_reason_fix_and_log_and_offers_a_retry(alice, node):
     path = f"/w/{launched(alice).pk}"
     node.tick()

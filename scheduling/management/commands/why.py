@@ -8,8 +8,8 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError
 
 from portal.kernel import clock
-from scheduling.holds import in_words
 from scheduling.models import Job
+from scheduling.records.holds import in_words
 from scheduling.selectors import changes_that_start, estimate, job_details
 from scheduling.wiring import wired
 

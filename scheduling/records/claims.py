@@ -12,8 +12,8 @@ from django.db.models import F, Q
 from scheduling.core.cluster import Claim as Decision
 from scheduling.core.lifecycle import JobState
 from scheduling.models import Allocation, Claim, ClaimedSlot, Job, Slot, SlotKind
+from scheduling.records.usage import Charges, Holder, settle
 from scheduling.shaping import accepts_work
-from scheduling.usage import Charges, Holder, settle
 
 log = logging.getLogger("berth.claims")
 
