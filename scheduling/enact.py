@@ -114,6 +114,8 @@ def _evictions(plan: Plan) -> dict[int, list[Stop]]:
             evictions[stop.beneficiary].append(stop)
         elif stop.reason is EndReason.EVICT:
             raise CannotEnact(f"job {stop.job} would be evicted for nobody")
+    if unexplained := {claim.job for claim in plan.claims} - {hold.job for hold in plan.holds}:
+        raise CannotEnact(f"claims without a hold, for jobs {sorted(unexplained)}: was the plan made without reasons?")
     for claim in plan.claims:
         if sorted(claim.victims) != sorted(stop.job for stop in evictions[claim.job]):
             raise CannotEnact(f"the claim of job {claim.job} does not name those who stop for it")

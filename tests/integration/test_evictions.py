@@ -304,6 +304,15 @@ def test_a_decision_that_nobody_can_carry_out_is_an_error_and_nothing_is_written
     assert states(job) == ["queued"]
 
 
+def test_a_plan_without_reasons_evicts_nobody(people, node, lent):
+    submit(people.alice, people.red, gpus=2)
+    mute = plan(load_cluster(clock.now()), wiring.wired().policy, seconds(clock.now()), explain=False)
+    assert mute.claims
+    with pytest.raises(CannotEnact, match="without a hold"):
+        enact(mute, now=clock.now())
+    assert states(*lent) == ["running"] * 4
+
+
 def test_the_live_policy_asks_for_nothing_that_the_drivers_cannot_do():
     policy = wiring.wired().policy
     assert (policy.suspend, policy.recut, policy.keeps_work) == (False, False, False)
