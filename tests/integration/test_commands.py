@@ -123,7 +123,7 @@ def test_a_booking_keeps_others_away_and_two_never_overlap(people, node):
             "'local' is booked for blue from 2026-11-27 08:00 to 2026-11-27 18:00 UTC already.",
         ),
         (("red", "other", *friday), "There is no node 'other'."),
-        (("green", "local", *friday), "There is no team 'green'."),
+        (("green", "local", *friday), "There is no team 'green'. Teams: blue, red."),
         (
             ("red", "local", "--from", "2026-11-28", "--to", "2026-11-27"),
             "--to must lie after --from and in the future.",

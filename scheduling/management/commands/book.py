@@ -9,7 +9,7 @@ from django.db import transaction
 
 from portal.kernel import clock
 from scheduling.models import Booking, Node
-from tenants.models import Team
+from tenants.management.asking import started_once, team_named
 
 
 class Command(BaseCommand):
@@ -26,9 +26,8 @@ class Command(BaseCommand):
         parser.add_argument("--note", default="")
 
     def handle(self, *args: object, **options: Any) -> None:
-        team = Team.objects.filter(slug=options["team"]).first()
-        if team is None:
-            raise CommandError(f"There is no team '{options['team']}'.")
+        started_once()
+        team = team_named(options["team"])
         nodes = {node.name: node for node in Node.objects.filter(name__in=options["nodes"])}
         if absent := [name for name in options["nodes"] if name not in nodes]:
             raise CommandError(f"There is no node '{absent[0]}'.")

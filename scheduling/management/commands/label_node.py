@@ -7,6 +7,7 @@ from django.core.management.base import BaseCommand, CommandError
 
 from scheduling.models import Node
 from scheduling.wiring import wired
+from tenants.management.asking import started_once
 
 
 class Command(BaseCommand):
@@ -18,6 +19,7 @@ class Command(BaseCommand):
         parser.add_argument("--path", metavar="A/B", help="its domains from the widest to the narrowest; '' for none")
 
     def handle(self, *args: object, **options: Any) -> None:
+        started_once()
         node = Node.objects.filter(name=options["node"]).first()
         if node is None:
             known = ", ".join(Node.objects.values_list("name", flat=True)[:20])

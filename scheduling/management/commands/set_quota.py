@@ -8,7 +8,8 @@ from django.core.management.base import BaseCommand, CommandError
 
 from portal.kernel.errors import Rejected
 from scheduling.selectors import pool_units
-from tenants.models import Quota, Team
+from tenants.management.asking import started_once, team_named
+from tenants.models import Quota
 from tenants.quotas import set_quota
 
 NO_LIMIT = "none"
@@ -31,10 +32,8 @@ class Command(BaseCommand):
         parser.add_argument("--weight", type=int, metavar="W", help="its part of what is shared; 0: what nobody wants")
 
     def handle(self, *args: object, **options: Any) -> None:
-        team = Team.objects.filter(slug=options["team"]).first()
-        if team is None:
-            known = ", ".join(Team.objects.values_list("slug", flat=True)[:20])
-            raise CommandError(f"There is no team '{options['team']}'. Teams: {known or 'none yet'}.")
+        started_once()
+        team = team_named(options["team"])
         size = pool_units(options["pool"])
         if size is None:
             raise CommandError(f"There is no pool '{options['pool']}'; pools appear with their first machine.")

@@ -11,6 +11,7 @@ from scheduling.core.dump import dump
 from scheduling.shaping import seconds
 from scheduling.snapshot import load_cluster
 from scheduling.wiring import wired
+from tenants.management.asking import started_once
 
 
 class Command(BaseCommand):
@@ -20,6 +21,7 @@ class Command(BaseCommand):
         parser.add_argument("--out", type=Path, required=True, metavar="FILE")
 
     def handle(self, *args: object, **options: Any) -> None:
+        started_once()
         now = clock.now()
         cluster = load_cluster(now)
         try:

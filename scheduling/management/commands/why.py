@@ -12,6 +12,7 @@ from scheduling.models import Job
 from scheduling.records.holds import in_words
 from scheduling.selectors import changes_that_start, estimate, job_details
 from scheduling.wiring import wired
+from tenants.management.asking import started_once
 
 
 class Command(BaseCommand):
@@ -21,6 +22,7 @@ class Command(BaseCommand):
         parser.add_argument("job", type=int, metavar="JOB")
 
     def handle(self, *args: object, **options: Any) -> None:
+        started_once()
         job = Job.objects.select_related("team", "owner").filter(pk=options["job"]).first()
         if job is None:
             raise CommandError(f"There is no job {options['job']}.")
