@@ -12,7 +12,8 @@ from scheduling.news import tell
 
 #: the terms of these waiting jobs
 TermsOf = Callable[[Sequence[int]], Mapping[int, Terms]]
-#: the place in the queue is exact for so many; further back it is written anew when it is off by a tenth
+#: places and numbers are exact for so many; further back they are written anew with the code, or when the place is off
+#: by a tenth: else every start would rewrite the whole queue
 EXACT_PLACES = 50
 
 
@@ -40,9 +41,10 @@ def store_holds(holds: Sequence[Hold], terms: TermsOf | None) -> None:
 
 
 def _differ(old: Mapping[str, int], new: Mapping[str, int]) -> bool:
-    place, before = new["position"], old.get("position", 0)
-    moved = place != before and (place <= EXACT_PLACES or abs(place - before) * 10 > place)
-    return moved or {**old, "position": 0} != {**new, "position": 0}
+    place = new["position"]
+    if place <= EXACT_PLACES:
+        return old != new
+    return abs(place - old.get("position", 0)) * 10 > place
 
 
 def as_json(terms: Terms) -> dict[str, object]:
