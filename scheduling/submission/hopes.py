@@ -26,6 +26,12 @@ class TooManyGpus(Rejected):
     field = "gpus"
 
 
+class NoGpuAnywhere(Rejected):
+    """No machine here has a GPU; ask for 0 GPUs."""
+
+    field = "gpus"
+
+
 class TooMuchCpu(Rejected):
     """You asked for {asked} CPU cores; the largest machine with the GPUs you want has {largest}."""
 
@@ -95,6 +101,8 @@ def refuse_what_never_fits(*, gpus: int, cpu_millis: int, memory_mib: int) -> No
     if not machines:
         raise NothingToRunOn()
     most = max(count for count, _, _ in machines)
+    if gpus and not most:
+        raise NoGpuAnywhere()
     if gpus > most:
         raise TooManyGpus(asked=gpus, largest=most)
     machines = [machine for machine in machines if machine[0] >= gpus]

@@ -166,6 +166,13 @@ def test_a_node_whose_engine_is_away_gets_no_work_and_says_why(people, node):
     assert states(job) == ["placed"]
 
 
+def test_the_same_trouble_is_news_once_however_long_its_words(node, django_capture_on_commit_callbacks):
+    with django_capture_on_commit_callbacks(execute=True):
+        for _ in range(3):
+            node.report(trouble="The Docker engine does not answer. " * 20)
+    assert node.hints == 1
+
+
 def test_a_silent_node_gets_no_work(people, node, manual_clock):
     manual_clock.advance(timedelta(minutes=1))
     job = submit(people)

@@ -17,7 +17,7 @@ from scheduling.selectors import estimate, job_details
 from scheduling.services import JobSpec
 from scheduling.snapshot import load_cluster
 from tenants.models import TeamWindow
-from tests.hand_node import HandNode, node
+from tests.hand_node import MACHINE, HandNode, node
 from tests.integration.test_evictions import FOUR
 from tests.quotas import guarantee
 
@@ -213,3 +213,8 @@ def test_the_snapshot_takes_as_many_queries_for_many_rows_as_for_few(people, nod
         Pool.objects.create(name=f"p{number}")
         node.start_everything()
     assert count() == few
+
+
+def test_on_machines_without_a_gpu_any_gpu_is_one_too_many(people):
+    HandNode(replace(MACHINE, gpus=()))
+    assert refusal(people, gpus=1) == "No machine here has a GPU; ask for 0 GPUs."
