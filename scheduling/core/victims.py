@@ -50,12 +50,15 @@ def cost_of(victims: Iterable[Victim]) -> SetKey:
 class Taking:
     """One job that looks for victims, and what has been found out for it on the way."""
 
-    __slots__ = ("allowed", "any_class", "cards", "domain", "kind", "least", "others", "own", "size", "units", "want")
+    __slots__ = ("allowed", "any_class", "cards", "domain", "higher", "kind", "least", "others", "own", "size", "turns",
+                 "units", "want")  # fmt: skip
 
     def __init__(self, want: Want, kind: Kind, units: int) -> None:
         self.want, self.kind, self.units, self.size = want, kind, units, 0
         #: may it take from lower tiers of its own team, from other teams, from others' guaranteed work?
         self.own = self.others = self.any_class = False
+        #: from its own team: is there work of lower tiers, work that might take turns with it?
+        self.higher = self.turns = False
         #: group -> suitable cards; the nodes of the domain that is being looked at, or None for all
         self.cards: dict[int, int] = {}
         self.domain: set[int] | None = None
@@ -94,6 +97,8 @@ class Rights:
             self._look_around(taking)
             self._takings[key] = (self._version, taking)
         taking.want, taking.size = want, size
+        served = taking.turns and self.candidates.most_served(want.pool, kind.team, kind.tier) > size
+        taking.own = taking.higher or served
         return taking
 
     def _look_around(self, taking: Taking) -> None:
@@ -102,8 +107,8 @@ class Rights:
         taking.any_class = self._is_critical(kind)
         mine = holdings.get(kind.team)
         if mine is not None:
-            higher = self.policy.preempt and max(mine.tiers) > kind.tier
-            taking.own = higher or (self.rotates(kind) and kind.tier in mine.tiers)
+            taking.higher = self.policy.preempt and max(mine.tiers) > kind.tier
+            taking.turns = self.rotates(kind) and kind.tier in mine.tiers
         taking.others = taking.any_class and len(holdings) > (mine is not None)
         if not taking.others:
             taking.others = self._anybody_lends(pool, kind.team, taking.units)
