@@ -28,7 +28,7 @@ def by_full_comparison(tournament, seat):
 
 def key_of(tournament, seat, pair):
     entry, kind = pair
-    pool, units = tournament.where(kind)
+    pool, units = tournament.shares.where(kind)
     if not pool:
         return (entry[0], 1, entry[1], 0, 0, *entry[2:])
     outside = not tournament.trees[pool].account(seat.team).guarantees(units)
