@@ -10,13 +10,14 @@ django_app = get_asgi_application()  # sets Django up: everything below needs th
 
 from channels.routing import ProtocolTypeRouter, URLRouter
 from channels.sessions import SessionMiddlewareStack
-from django.urls import path
+from django.urls import path, re_path
 
-from workspaces.consumers import LiveConsumer, OriginCheck
+from workspaces.consumers import LiveConsumer, OriginCheck, no_such_socket
 
-application = ProtocolTypeRouter(
-    {
-        "http": django_app,
-        "websocket": OriginCheck(SessionMiddlewareStack(URLRouter([path("ws/live", LiveConsumer.as_asgi())]))),
-    }
+sockets = URLRouter(
+    [
+        path("ws/live", LiveConsumer.as_asgi()),
+        re_path("", no_such_socket),  # type: ignore[arg-type]  # Channels routes to ASGI applications
+    ]
 )
+application = ProtocolTypeRouter({"http": django_app, "websocket": OriginCheck(SessionMiddlewareStack(sockets))})

@@ -1,6 +1,7 @@
 """Where the parts are put together: the sole reader of settings, run once at the start of every process."""
 
 import hmac
+import logging
 import os
 import uuid
 from dataclasses import dataclass
@@ -12,9 +13,10 @@ from urllib.parse import urlsplit
 from celery import Celery
 from channels.layers import get_channel_layer
 from django.conf import settings
-from django.db import close_old_connections
+from django.db import DatabaseError, close_old_connections
 
 from portal.kernel import clock
+from portal.outages import outage
 from scheduling import observed, tasks
 from scheduling import wiring as scheduling_wiring
 from scheduling.core.policy import Policy
@@ -33,6 +35,8 @@ from workspaces.gateway.loading import Database, revocations
 from workspaces.gateway.routes import Rights
 from workspaces.images import ship_catalogue
 from workspaces.selectors import open_routes
+
+log = logging.getLogger("berth.compose")
 
 #: the one node of the one-process mode; not the host name, which may change under a running workspace
 LOCAL_NODE = "local"
@@ -197,7 +201,12 @@ def forwarder() -> DirectForwarder:
 def _exchange(report: Report) -> Desired:
     """The in-process twin of the exchange: as over HTTPS, a control plane in trouble is a ConnectionError."""
     close_old_connections()
-    return observed.exchange(report, now=clock.now())
+    try:
+        return observed.exchange(report, now=clock.now())
+    except DatabaseError as error:
+        if not (sentence := outage(error)):
+            raise
+        raise ConnectionError(f"{error}. {sentence}") from error
 
 
 def site_id(data: Path) -> str:
@@ -230,8 +239,13 @@ def _driver_kind(base_url: str | None) -> str:
     wanted: str = settings.BERTH_DRIVER
     held = Allocation.objects.filter(released_at__isnull=True, node__name=LOCAL_NODE)
     before = held.values_list("node__driver", flat=True).first()
-    if wanted == "auto":
-        wanted = before or ("docker" if engine_answers(base_url) is None else "process")
+    if wanted == "auto" and before:
+        wanted = before
+    elif wanted == "auto":
+        why_not = engine_answers(base_url)
+        wanted = "process" if why_not else "docker"
+        if why_not:
+            log.info("workspaces do not run in Docker: %s", why_not)
     if before and before != wanted:
         raise CannotStart(
             f"Workspaces of the {before} driver have not been seen gone yet; start once with BERTH_DRIVER={before} "

@@ -34,6 +34,7 @@ from scheduling import selectors, services
 from scheduling.core.lifecycle import EndReason
 from tenants.services import first_admin
 from workspaces.gateway.server import OPTIONS as GATEWAY_OPTIONS
+from workspaces.gateway.upgrades import DeclinesUpgrades
 
 log = logging.getLogger("berth.up")
 
@@ -94,7 +95,11 @@ def _prepare(place: compose.Place) -> None:
     """Database, static files, the first person. Quick when nothing is new."""
     if connection.vendor == "sqlite":
         # Private from its first byte, for the workspaces' accounts can enter the folder; its journals take its mode.
-        Path(connection.settings_dict["NAME"]).touch(mode=0o600)
+        # One that another command made first, or that came back from a backup, becomes so here.
+        database = Path(connection.settings_dict["NAME"])
+        database.touch(mode=0o600)
+        for file in database.parent.glob(f"{database.name}*"):
+            file.chmod(0o600)
     call_command("migrate", verbosity=0, interactive=False)
     _collect_static_files()
     password = first_admin(place.admin_password, now=clock.now())
@@ -191,7 +196,7 @@ async def _live(place: compose.Place, *, keep: bool, web_socket: socket.socket, 
     loop = asyncio.get_running_loop()
     publish.use_loop(loop)
     agent = await asyncio.to_thread(compose.local_agent)
-    web = Server(compose.web_app(), lifespan="off")
+    web = Server(compose.web_app(), lifespan="off", http=DeclinesUpgrades)
     gateway = Server(compose.gateway_app(), **GATEWAY_OPTIONS)
     background = Background(compose.celery_app())
     health.expect("gateway", lambda: "" if gateway.started else "The gateway does not listen yet.")

@@ -50,7 +50,9 @@ def _note_alive(node: Node, report: Report, now: datetime) -> None:
     back = node.trouble != report.trouble or node.seen_at is None
     Node.objects.filter(pk=node.pk).update(seen_at=now, trouble=report.trouble[:300], boot_id=report.boot_id)
     if back:  # it can take work again, or no longer
-        log.warning("node %s: %s", node.name, report.trouble or "answers")
+        log.log(
+            logging.WARNING if report.trouble else logging.INFO, "node %s: %s", node.name, report.trouble or "answers"
+        )
         transaction.on_commit(wired().hint_tick)
 
 

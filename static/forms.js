@@ -29,6 +29,7 @@ const show = () => {
     const text = chosen?.dataset?.label ?? chosen?.value ?? "";
     if (text) place.textContent = text;
   }
+  for (const tag of launch.querySelectorAll("[data-with-gpus]")) tag.hidden = launch.elements.gpus.value === "0";
 };
 if (launch) {
   launch.addEventListener("input", show);

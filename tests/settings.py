@@ -15,6 +15,7 @@ for _name in [name for name in os.environ if name.startswith("BERTH_")]:
 _data = tempfile.mkdtemp(prefix="berth-tests-")
 atexit.register(shutil.rmtree, _data, ignore_errors=True)
 os.environ["BERTH_DATA"] = _data
+Path(_data, "static").mkdir()  # nothing is collected into it, but WhiteNoise warns where it is missing
 
 from portal.settings import *  # noqa: E402, F403
 from portal.settings import DATABASES  # noqa: E402

@@ -47,6 +47,12 @@ class OriginCheck:
             await send({"type": "websocket.close", "code": 4403, "reason": ""})
 
 
+async def no_such_socket(scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
+    """For every other path: Channels' router alone would raise, a traceback and a 500 for whoever makes one up."""
+    await receive()
+    await send({"type": "websocket.close", "code": 4404, "reason": ""})
+
+
 def _same_origin(scope: dict[str, Any]) -> bool:
     headers = {name.lower(): value.decode("latin-1") for name, value in scope["headers"]}
     request = HttpRequest()

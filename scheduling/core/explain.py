@@ -21,7 +21,7 @@ SENTENCES: dict[HoldCode, str] = {
     HoldCode.GPUS_BUSY: "It needs {gpus} on one node; the most that is free on one is {free_gpus}.",
     HoldCode.SLICES_BUSY: "No card has a free part of {part_gpus} GPU.",
     HoldCode.GANG_BUSY: "All {replicas} replicas start together; {fitting} of them would fit now.",
-    HoldCode.CPU_BUSY: "It needs {cpus} CPU cores on one node; the most that is free beside its GPUs is {free_cpus}.",
+    HoldCode.CPU_BUSY: "It needs {cpus} of one node's CPU cores; the most that is free beside its GPUs is {free_cpus}.",
     HoldCode.MEMORY_BUSY: "It needs {memory_gib} GiB of memory on one node; the most that is free is "
     "{free_memory_gib}.",
     HoldCode.TOPOLOGY: "{fitting} replicas would fit now, but not the {replicas} that it needs close together.",

@@ -99,7 +99,7 @@ class ProcessDriver:
 
     def observe(self) -> Sequence[Observation]:
         try:
-            living = tree.processes_of(self._site)
+            living = self._living()
             known = {folder.name for folder in self._states.iterdir()}
         except OSError as error:
             raise NodeUnreachable("data-unreadable", f"The data folder cannot be read: {error}.") from error
@@ -139,6 +139,16 @@ class ProcessDriver:
             allocation, Phase.EXITED, exit_code=int(exit_code), code=code, message=message, log_tail=tail
         )
 
+    def _living(self) -> dict[str, list[tree.Process]]:
+        """Every process of ours by allocation. Raises OSError where the data folder cannot be read."""
+        supervisors = {}
+        for folder in self._states.iterdir():
+            if left := self._read_state(folder.name, "supervisor"):
+                pid, started, boot, _ = left.split()
+                if boot == self._boot:
+                    supervisors[folder.name] = (int(pid), int(started))
+        return tree.processes_of(self._site, supervisors)
+
     def _read_state(self, allocation: str, name: str) -> str:
         try:
             return (self._states / allocation / name).read_text()
@@ -171,7 +181,7 @@ class ProcessDriver:
 
     def _ran(self, allocation: str) -> bool:
         """It runs, or did: an allocation is started once, and what is left of it waits to be read and stopped."""
-        return bool(self._read_state(allocation, "supervisor")) or allocation in tree.processes_of(self._site)
+        return bool(self._read_state(allocation, "supervisor")) or allocation in self._living()
 
     def _check(self, spec: ContainerSpec) -> None:
         """Every lasting obstacle that can be seen beforehand."""
@@ -298,14 +308,14 @@ class ProcessDriver:
 
     def _signal(self, allocation: str, signum: signal.Signals) -> list[tree.Process]:
         """Send it to every process of the allocation, its supervisor last; answers which there were."""
-        there = sorted(tree.processes_of(self._site).get(allocation, []), key=lambda found: -found.started)
+        there = sorted(self._living().get(allocation, []), key=lambda found: -found.started)
         for process in there:
             tree.send(process, signum)
         return there
 
     def _wait_until_gone(self, allocation: str, *, patience_s: float) -> bool:
         until = clock.monotonic() + patience_s
-        while allocation in tree.processes_of(self._site):
+        while allocation in self._living():
             if clock.monotonic() >= until:
                 return False
             time.sleep(0.02)

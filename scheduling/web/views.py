@@ -3,19 +3,19 @@
 from django.contrib.auth.decorators import login_required
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
-from django.views.decorators.http import require_GET
+from django.views.decorators.http import require_safe
 
 from portal.kernel import clock
 from scheduling import selectors
 
 
-@require_GET
+@require_safe
 @login_required
 def cluster(request: HttpRequest) -> HttpResponse:
     return render(request, "scheduling/cluster.html", _facts())
 
 
-@require_GET
+@require_safe
 @login_required
 def nodes_fragment(request: HttpRequest) -> HttpResponse:
     return render(request, "scheduling/_nodes.html", _facts())

@@ -2,6 +2,7 @@
 
 import threading
 import urllib.request
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
@@ -144,10 +145,11 @@ def test_a_process_that_left_its_session_and_cleared_its_environment_does_not_su
 def test_a_stop_while_it_is_being_launched_abandons_the_launch(kit: Kit) -> None:
     driver = kit.driver()
     spec = kit.spec("a1", Program.SLEEP)
-    launch = threading.Thread(target=driver.launch, args=(spec,), kwargs={"progress": no_progress})
-    launch.start()
-    driver.stop("a1", grace_s=1)
-    launch.join()
+    with ThreadPoolExecutor(max_workers=1) as pool:
+        launch = pool.submit(driver.launch, spec, progress=no_progress)
+        driver.stop("a1", grace_s=1)
+        refusal = launch.exception()
+    assert refusal is None or (isinstance(refusal, LaunchRefused) and refusal.code == "abandoned")
     driver.stop("a1", grace_s=1)  # the first may have come before the launch had begun
     assert list(driver.observe()) == []
     assert kit.leftovers("a1") == []

@@ -84,6 +84,18 @@ def test_home_follows_without_losing_what_was_chosen_for_the_next_launch(pages, 
     expect(page.locator(f"#w-{workspace.pk}")).to_have_attribute("data-status", "stopped")
 
 
+def test_the_word_simulated_goes_with_the_gpus_that_are_chosen(pages, page):
+    pages.log_in(page)
+    page.locator("details.change summary").click()
+    word = page.locator("#launch dl .tag")
+    expect(word).to_be_visible()
+    page.get_by_label("No GPU").check()
+    expect(page.locator("[data-shows=gpus]")).to_have_text("No GPU")
+    expect(word).to_be_hidden()
+    page.get_by_label("1 GPU").check()
+    expect(word).to_be_visible()
+
+
 def test_seconds_tick_without_moving_anything(pages, page):
     pages.launch("lab")
     pages.log_in(page)

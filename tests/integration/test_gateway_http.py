@@ -126,6 +126,35 @@ class TestWhatTheServerSees:
             assert sock.recv(1000).startswith(b"HTTP/1.1 200")
         assert behind.seen[-1].body == b"body"
 
+    def test_an_offer_of_another_protocol_costs_neither_the_body_nor_what_comes_after(
+        self, gate: Running, behind: Behind
+    ) -> None:
+        """Java's HttpClient and `curl --http2` offer h2c with every request on a plain connection."""
+        offer = b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABk\r\n"
+        common = f"Host: localhost\r\nAuthorization: Bearer {TOKEN}\r\n".encode() + offer
+        for size, end in (
+            (b"Content-Length: 4\r\n\r\n", b"body"),
+            (b"Transfer-Encoding: chunked\r\n\r\n", b"4\r\nbody\r\n0\r\n\r\n"),
+        ):
+            behind.seen.clear()
+            post = b"POST /w/one/a HTTP/1.1\r\n" + common + size
+            after = b"GET /w/one/b HTTP/1.1\r\n" + common + b"\r\n"
+            for pieces in (
+                [post + end + after],
+                [post, end + after],
+                [post[:150], post[150:] + end[:2], end[2:], after],
+            ):
+                behind.seen.clear()
+                with socket.create_connection(("127.0.0.1", gate.port), timeout=10) as sock:
+                    for piece in pieces:
+                        sock.sendall(piece)
+                        time.sleep(0.05)
+                    wait_for(lambda: len(behind.seen) == 2, seconds=10, what="both requests to arrive")
+                first, second = behind.seen
+                assert (first.line, first.body) == (b"POST /a HTTP/1.1", b"body")
+                assert (second.line, second.body) == (b"GET /b HTTP/1.1", b"")
+                assert not {b"upgrade", b"connection", b"http2-settings"} & {name for name, _ in first.headers}
+
     def test_connections_to_it_are_kept_for_the_next_request(self, gate: Running, behind: Behind) -> None:
         before = behind.connections
         for _ in range(20):

@@ -114,6 +114,15 @@ def test_a_host_that_is_not_ours_cannot_be_its_own_origin(server, world):
         pass
 
 
+def test_a_socket_that_is_not_there_is_refused_without_an_error(server, caplog):
+    for path in ("/", "/ws/other", "/ws/live/", "/login"):
+        uri = f"ws://localhost:{server.port}{path}"
+        with pytest.raises(InvalidStatus) as refused, connect(uri, sock=dialled(server), origin=server.url):
+            pass
+        assert refused.value.response.status_code == 403
+    assert [record for record in caplog.records if record.levelname == "ERROR"] == []
+
+
 def test_without_a_log_in_it_closes_with_4401(server):
     for key in ("", "no-such-session"):
         with opened(server, key) as ws:

@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -147,6 +148,45 @@ def test_secrets_and_the_database_are_for_the_portals_own_account_only(up: Porta
     private = [path for path in up.data.iterdir() if path.is_file()]
     assert {"secret_key", "berth.sqlite3"} <= {path.name for path in private}
     assert [path.name for path in private if path.stat().st_mode & 0o077] == []
+
+
+def test_a_client_that_offers_http_2_is_served_with_its_body(up: Portal) -> None:
+    """As Java's HttpClient and `curl --http2` do on every plain connection."""
+    body = b'{"team": "nowhere", "image": "local-lab"}'
+    lines = [
+        f"POST /api/v1/workspaces HTTP/1.1\r\nHost: localhost:{up.port}",
+        f"Authorization: Bearer {PortalApi(up).token}",
+        f"Content-Type: application/json\r\nContent-Length: {len(body)}",
+        "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABk\r\n\r\n",
+    ]
+    with socket.create_connection(("127.0.0.1", up.port), timeout=10) as sock:
+        sock.sendall("\r\n".join(lines).encode() + body)
+        answer = sock.recv(65536)
+    assert b"no-such-team" in answer
+
+
+def test_health_is_told_to_those_who_ask_for_the_head_alone(up: Portal) -> None:
+    request = urllib.request.Request(f"{up.url}/healthz", method="HEAD")
+    with urllib.request.urlopen(request, timeout=5) as answer:
+        assert (answer.status, answer.read()) == (200, b"")
+
+
+def test_a_database_that_another_command_made_becomes_private_before_a_workspace_runs(tmp_path: Path) -> None:
+    """Whoever asks for a token before the first start is told so; what he leaves is no file for everybody."""
+    early = Portal(data=tmp_path / "data", log=tmp_path / "log", environment={"BERTH_DRIVER": "process"})
+    done = subprocess.run(
+        [sys.executable, "manage.py", "create_token", "admin"],
+        cwd=ROOT, env=early.variables(), stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=30,
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert done.stderr.strip() == "CommandError: There are no accounts yet: start the portal once with `make up`."
+    (early.data / "berth.sqlite3").chmod(0o644)
+    early.start()
+    try:
+        private = [path for path in early.data.iterdir() if path.is_file()]
+        assert [path.name for path in private if path.stat().st_mode & 0o077] == []
+    finally:
+        early.stop()
 
 
 def test_ctrl_c_ends_workspaces_with_their_reason_and_a_second_start_keeps_all_data() -> None:

@@ -208,6 +208,13 @@ def test_simulated_gpus_are_called_simulated_wherever_they_are_named(alice, node
         assert page.count("Simulated GPU") == len(re.findall(r'Simulated GPU\s*<span class="tag">simulated', page))
 
 
+def test_a_launch_without_a_gpu_calls_nothing_simulated(alice, node):
+    launched(alice, gpus="0")
+    strip = alice.get("/").content.decode().partition("data-readout")[2].partition("</dl>")[0]
+    assert "No GPU" in strip
+    assert re.search(r'<span class="tag"[^>]* hidden>simulated', strip)
+
+
 # -- one workspace ----------------------------------------------------------------------------------------------------
 def test_its_page_walks_through_the_steps_of_a_start(alice, node):
     path = f"/w/{launched(alice).pk}"

@@ -132,6 +132,8 @@ def test_every_hold_makes_a_sentence_with_its_numbers():
 
 
 def test_a_code_of_a_later_version_is_no_error():
+    alone = {"cpu_millis": 1000, "free_cpu_millis": 0}
+    assert sentence("cpu_busy", alone).startswith("It needs 1 of one node's CPU cores; ")  # not "1 CPU cores"
     assert sentence("from_the_future", {}) == ""
     assert sentence("gpus_busy", {"of_another_version": 1}) == ""
 

@@ -1,6 +1,8 @@
 """The pure parts of the process driver: what stands in the way, what an exit means, whose a process is."""
 
 import os
+import signal
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -72,3 +74,20 @@ def test_a_process_is_known_by_its_start_and_not_only_by_its_number() -> None:
 
 def test_a_number_that_nobody_has_is_no_process() -> None:
     assert tree.read(2**22 + 1) is None
+
+
+def test_what_has_no_environment_any_more_is_found_below_the_supervisor_that_was_written_down() -> None:
+    """A supervisor that is ending has lost its own mark already, and may still wait for what it started."""
+    ending = subprocess.Popen(["/bin/sh", "-c", "sleep 60 & echo $!; wait"], env={}, stdout=subprocess.PIPE, text=True)
+    try:
+        assert ending.stdout
+        below = int(ending.stdout.readline())
+        supervisor = tree.read(ending.pid)
+        assert supervisor
+        written_down = {"a1": (supervisor.pid, supervisor.started), "a2": (supervisor.pid, supervisor.started + 1)}
+        found = tree.processes_of("of-no-site", written_down)
+        assert {process.pid for process in found["a1"]} == {ending.pid, below}
+        assert list(found) == ["a1"]  # a2's number was handed to somebody else
+    finally:
+        os.kill(below, signal.SIGKILL)
+        ending.communicate()

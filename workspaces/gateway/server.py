@@ -9,18 +9,18 @@ import logging
 from typing import Any, cast
 
 import uvicorn
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from workspaces.gateway.app import Gateway
 from workspaces.gateway.heads import Head
 from workspaces.gateway.tunnel import Tunnel
+from workspaces.gateway.upgrades import DeclinesUpgrades
 
 HEAD_S = 20.0
 IDLE_S = 75
 MAX_HEAD = 64 * 1024
 
 
-class Doorway(HttpToolsProtocol):
+class Doorway(DeclinesUpgrades):
     """One client's connection."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:

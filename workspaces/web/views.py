@@ -7,7 +7,7 @@ from typing import Any
 from django.contrib import messages
 from django.http import HttpRequest, HttpResponse, HttpResponseNotModified, HttpResponseRedirect
 from django.shortcuts import render
-from django.views.decorators.http import require_GET, require_http_methods, require_POST
+from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from portal.kernel import clock
 from portal.kernel.errors import BerthError, Missing
@@ -18,7 +18,7 @@ from workspaces.web.presenting import card_of, counted, edition, pace, said
 from workspaces.web.signing_in import signed_in
 
 
-@require_GET
+@require_safe
 @signed_in
 def home(request: HttpRequest) -> HttpResponse:
     choices = launch_choices(request.user, now=clock.now())
@@ -26,7 +26,7 @@ def home(request: HttpRequest) -> HttpResponse:
     return render(request, "workspaces/home.html", facts)
 
 
-@require_GET
+@require_safe
 @signed_in
 def workspaces_fragment(request: HttpRequest) -> HttpResponse:
     return _fragment(request, "workspaces/_workspaces.html", _rack(request))
@@ -63,13 +63,13 @@ def launch(request: HttpRequest) -> HttpResponse:
     return HttpResponseRedirect(f"/w/{workspace.pk}?open=1")
 
 
-@require_GET
+@require_safe
 @signed_in
 def workspace(request: HttpRequest, workspace_id: str) -> HttpResponse:
     return render(request, "workspaces/workspace.html", _one(request, workspace_id))
 
 
-@require_GET
+@require_safe
 @signed_in
 def status_fragment(request: HttpRequest, workspace_id: str) -> HttpResponse:
     return _fragment(request, "workspaces/_status.html", _one(request, workspace_id))

@@ -4,7 +4,9 @@ import contextlib
 import os
 import signal
 from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 ALLOCATION, SITE = "BERTH_ALLOCATION", "BERTH_SITE"
 _DEAD = "ZXx"  # states of a process of which nothing but the entry is left
@@ -19,14 +21,19 @@ class Process:
     started: int
 
 
-def processes_of(site: str) -> dict[str, list[Process]]:
+def processes_of(
+    site: str, supervisors: Mapping[str, tuple[int, int]] = MappingProxyType({})
+) -> dict[str, list[Process]]:
     """The living processes of each allocation of this site.
 
     A process belongs where its environment says, else where its nearest marked ancestor belongs: one that cleared its
-    environment is still found below its supervisor, to whom the kernel gives every orphan.
+    environment is still found below its supervisor, to whom the kernel gives every orphan. `supervisors`: (pid, start)
+    of each allocation's, as far as they were written down. They count as marked as long as they are there: a process
+    that is ending has no environment any more, and that of a supervisor lasts until all below it are gone.
     """
     pids = [int(name) for name in os.listdir("/proc") if name.isdigit()]
     marks = {pid: mark for pid in pids if (mark := _mark(pid, site))}
+    marks |= {pid: allocation for allocation, (pid, started) in supervisors.items() if alive(pid, started)}
     if not marks:
         return {}
     living = {pid: process for pid in pids if (process := read(pid))}
