@@ -360,7 +360,7 @@ class TestWhatEndsARight:
                 world.open[0].allocation = "a-later"
                 world.gate.targets["a-later"] = world.gate.targets["a-one"]
         world.events.put(None)
-        wait_for(lambda: all(is_closed() for is_closed in closed), seconds=2, what="both connections to close")
+        wait_for(lambda: all(is_closed() for is_closed in closed), seconds=10, what="both connections to close")
         expected = {"stop": 503, "restart": 200}.get(ending, 401)
         assert world.visit("one", cookie).status == expected
 
@@ -382,7 +382,7 @@ class TestWhatEndsARight:
             case "stop":
                 world.stop(one)
         world.events.put(None)
-        wait_for(closed, seconds=2, what="the connection to close")
+        wait_for(closed, seconds=10, what="the connection to close")
         assert world.gate.ask("/w/one/api", headers=bearer).status == (404 if ending == "stop" else 401)
 
     def test_a_stopped_workspace_says_so_to_its_own_person(self, world: World) -> None:
@@ -397,7 +397,7 @@ class TestWhatEndsARight:
             except ConnectionError:  # a request that was under way when the right ended is cut off
                 return False
 
-        wait_for(says_so, seconds=2, what="the stop to be noticed")
+        wait_for(says_so, seconds=10, what="the stop to be noticed")
         page = world.gate.ask("/lab", host=world.gate.host("one"), headers={**PAGE, "Cookie": f"berth_gate={cookie}"})
         assert b"not running" in page.body
         assert f"{PORTAL}/w/one".encode() in page.body

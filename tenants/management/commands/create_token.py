@@ -3,9 +3,9 @@
 from argparse import ArgumentParser
 
 from django.core.management.base import BaseCommand, CommandError
-from django.db import connection
 
 from portal.kernel import clock
+from tenants.management.asking import started_once
 from tenants.models import User
 from tenants.tokens import create_token
 
@@ -18,8 +18,7 @@ class Command(BaseCommand):
         parser.add_argument("--name", default="command line", help="what the token is for (default: %(default)s)")
 
     def handle(self, *args: object, **options: str) -> None:
-        if User._meta.db_table not in connection.introspection.table_names():
-            raise CommandError("There are no accounts yet: start the portal once with `make up`.")
+        started_once()
         user = User.objects.filter(username=options["user"], is_active=True).first()
         if user is None:
             known = ", ".join(User.objects.filter(is_active=True).values_list("username", flat=True)[:10])
