@@ -39,7 +39,7 @@ def key_of(tournament, seat, pair):
     return (entry[0], outside, entry[1], *share, *entry[2:])
 
 
-@settings(THOROUGH, max_examples=15)
+@settings(THOROUGH, max_examples=10)
 @given(stories(most_jobs=20))
 def test_the_walk_goes_in_the_order_of_a_full_comparison_before_every_decision(story):
     cluster, policy, steps = story

@@ -14,7 +14,7 @@ from tests.properties.test_plan_properties import THOROUGH
 from tests.properties.toy import Toy
 from tests.properties.worlds import stories, team_trees
 
-FEW = settings(THOROUGH, max_examples=10)
+FEW = settings(THOROUGH, max_examples=6)
 
 #: batch takes turns by size, nothing is lost with a suspended job
 TURNS = Policy(
@@ -57,7 +57,7 @@ def disturb(data, toy, what):
             planner.changed(replace(run, state=state, running_at=since, since=now), now=now)
 
 
-@settings(THOROUGH, max_examples=20)
+@settings(THOROUGH, max_examples=12)
 @given(stories(most_jobs=12), st.data())
 def test_disturbances_and_plans_that_are_not_carried_out_leave_the_warm_plan_the_cold_one(story, data):
     cluster, policy, steps = story
