@@ -47,7 +47,7 @@ format: test-environment  ## let ruff sort imports and format
 image: environment  ## build the Docker image berth/lab (JupyterLab) on this machine, without a registry
 	@exec $(BIN)/python deploy/image/build.py $(ARGS)
 
-bench-core: test-environment  ## measure one scheduling plan on large queues, cold and warm (ARGS=--growth)
+bench-core: test-environment  ## measure one scheduling plan on large queues, cold and warm (ARGS="--growth FILE.svg", "--slurm SCRIPT")
 	@exec $(BIN)/python -m tests.benchmarks.core $(ARGS)
 
 bench-launch: test-environment  ## measure click to first executed cell, side by side with JupyterHub

@@ -171,13 +171,11 @@ class TimeMap:
         version, known = self._card_ends.get((host.id, suitable), (-1, []))
         if version != host.moves:
             ends = self.search.promises.ends
-            known = []
-            for place in bits(suitable):
-                card = host.cards[place]
-                at = ends[card[0][0]] if card else self.now
-                for job, _ in card[1:]:
-                    at = max(at, ends[job])
-                known.append(at)
+            cards = host.cards if suitable == host.all else [host.cards[place] for place in bits(suitable)]
+            known = [
+                self.now if not card else ends[card[0][0]] if len(card) == 1 else max(ends[job] for job, _ in card)
+                for card in cards
+            ]
             known.sort()
             self._card_ends[host.id, suitable] = (host.moves, known)
         return known

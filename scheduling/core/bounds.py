@@ -92,6 +92,12 @@ class Bounds:
         order = self._orders[pool, gpus, owner] = Order()
         order.known = len(self._happened)
         nodes = self.candidates.nodes_of(pool, *owner[:2]) if owner else list(self.ledger.hosts)
+        if owner and owner[2]:  # most nodes are ruled out by counting, without a look at their runs
+            hosts, teams_on, none = self.ledger.hosts, self.candidates.teams_on, (-1, 0)
+            nodes = [
+                node for node in nodes
+                if node in hosts and hosts[node].free.bit_count() + teams_on(node).get(owner[0], none)[1] >= gpus
+            ]  # fmt: skip
         bounds = ((node, self._bound(node, pool, gpus, owner)) for node in nodes)
         order.of = {node: bound for node, bound in bounds if bound is not None}
         order.nodes = sorted((bound, node) for node, bound in order.of.items())

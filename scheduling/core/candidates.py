@@ -58,6 +58,7 @@ class Candidates:
         self._teams: dict[int, dict[int, tuple[int, int]]] = {}
         self._holdings: dict[str, dict[int, Holdings]] = {}
         self._nodes: dict[tuple[str, int, int], list[int]] = {}
+        self._most_served: dict[tuple[str, int, int], int] = {}
 
     def fall(self, jobs: tuple[int, ...], nodes: set[int]) -> None:
         """These go, and they ran on these nodes."""
@@ -89,6 +90,16 @@ class Candidates:
             line = self.state.filling.lines.get((pool, team), ())
             runs = (self.state.runs[place[3]] for place in line if place[5] and place[1] >= tier)
             known = self._nodes[pool, team, tier] = sorted({part.node for run in runs for part in run.parts})
+        return known
+
+    def most_served(self, pool: str, team: int, tier: int) -> int:
+        """The largest size, by the tier's rule, among a team's runs of this tier that have had their turn; -1: none."""
+        known = self._most_served.get((pool, team, tier))
+        if known is None:
+            line = self.state.filling.lines.get((pool, team), ())
+            runs = (self._victims.get(place[3]) or self._victim(place[3]) for place in line if place[5])
+            known = max((victim.size for victim in runs if victim.turn and victim.tier == tier), default=-1)
+            self._most_served[pool, team, tier] = known
         return known
 
     # ---------------------------------------------------------------------------------------- by node

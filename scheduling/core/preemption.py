@@ -60,7 +60,7 @@ class Eviction:
         want = Want(ask.job, ask.team, shape, pool, self.now + ask.limit_s)
         taking = self.rights.taking(want, kind, units, size)
         if not (taking.own or taking.others):
-            failed.add(ANYTHING)
+            failed.add((0, 0, 0, size if taking.turns else 0))
             return None
         for groups in self.state.search.options(shape, pool):
             found = self._best_domain(taking, groups)

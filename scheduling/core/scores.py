@@ -13,7 +13,7 @@ from scheduling.core.fragmentation import WHOLE, Mix, Room, growth
 from scheduling.core.ledger import Host, Ledger
 from scheduling.core.units import GPU_UNITS
 
-#: growth, free thousandths on the node, its id, and what is free of the card that a share should take
+#: growth, free thousandths on the node, its id, and what is free of the card that a share should take (0: none)
 Ranked = tuple[int, int, int, int]
 #: after so many changes it is quicker to sort anew
 _MANY = 100
@@ -48,7 +48,7 @@ class Scores:
         room = kept[2]
         if room not in growths:
             grown = growth(room, shape, self._mix)
-            growths[room] = None if grown is None else (grown[0], room.cards[grown[1][0]])
+            growths[room] = None if grown is None else (grown[0], room.cards[grown[1][0]] if grown[1] else 0)
         found = growths[room]
         return None if found is None else (found[0], kept[3], host.id, found[1])
 

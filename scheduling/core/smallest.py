@@ -30,6 +30,8 @@ class SmallestSet:
         count, so that the choice among nodes does not depend on the order in which they are looked at."""
         want, known = taking.want, {victim.job for victim in before}
         ranked = self.rights.on(host.id, taking, known)
+        if not known and host.free.bit_count() + sum(cards_on(v.parts, host.id) for v in ranked) < want.shape.gpus:
+            return None
         if len(ranked) > 1 and not self._room_with(want, host, cards, {v.job for v in ranked} | known):
             return None
         best = self._greedy(taking, host, cards, ranked, before) if len(ranked) > EXACT else None

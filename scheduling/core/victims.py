@@ -28,6 +28,8 @@ from scheduling.core.quota import Account
 if TYPE_CHECKING:
     from scheduling.core.plan import Cycle
 
+#: (weight is 0, share), as `Shares` gives it
+Share = tuple[int, int]
 SetKey = tuple[bool, int, int, int, int, tuple[int, ...]]
 
 
@@ -50,12 +52,15 @@ def cost_of(victims: Iterable[Victim]) -> SetKey:
 class Taking:
     """One job that looks for victims, and what has been found out for it on the way."""
 
-    __slots__ = ("allowed", "any_class", "cards", "domain", "kind", "least", "others", "own", "size", "units", "want")
+    __slots__ = ("allowed", "any_class", "cards", "domain", "higher", "kind", "least", "others", "own", "size", "turns",
+                 "units", "want")  # fmt: skip
 
     def __init__(self, want: Want, kind: Kind, units: int) -> None:
         self.want, self.kind, self.units, self.size = want, kind, units, 0
         #: may it take from lower tiers of its own team, from other teams, from others' guaranteed work?
         self.own = self.others = self.any_class = False
+        #: from its own team: is there work of lower tiers, work that might take turns with it?
+        self.higher = self.turns = False
         #: group -> suitable cards; the nodes of the domain that is being looked at, or None for all
         self.cards: dict[int, int] = {}
         self.domain: set[int] | None = None
@@ -74,7 +79,7 @@ class Rights:
         self._takings: dict[tuple[str, int, int, int], tuple[int, Taking]] = {}
         self._lenders: dict[tuple[str, int, int], tuple[int, bool]] = {}
         self._known_sides: dict[tuple[int, int], tuple[Account, Account]] = {}
-        self._known_loans: dict[tuple[str, int, int, int, int], tuple[int, int, bool]] = {}
+        self._shares_of: dict[tuple[str, int, int], tuple[int, tuple[Share, Share]]] = {}
 
     def moved(self, pool: str, team: int) -> None:
         """What this team holds there has changed, and with it the sums of all teams above it."""
@@ -94,6 +99,8 @@ class Rights:
             self._look_around(taking)
             self._takings[key] = (self._version, taking)
         taking.want, taking.size = want, size
+        served = taking.turns and self.candidates.most_served(want.pool, kind.team, kind.tier) > size
+        taking.own = taking.higher or served
         return taking
 
     def _look_around(self, taking: Taking) -> None:
@@ -102,8 +109,8 @@ class Rights:
         taking.any_class = self._is_critical(kind)
         mine = holdings.get(kind.team)
         if mine is not None:
-            higher = self.policy.preempt and max(mine.tiers) > kind.tier
-            taking.own = higher or (self.rotates(kind) and kind.tier in mine.tiers)
+            taking.higher = self.policy.preempt and max(mine.tiers) > kind.tier
+            taking.turns = self.rotates(kind) and kind.tier in mine.tiers
         taking.others = taking.any_class and len(holdings) > (mine is not None)
         if not taking.others:
             taking.others = self._anybody_lends(pool, kind.team, taking.units)
@@ -164,8 +171,7 @@ class Rights:
             return True
         if victim.guaranteed:
             return False
-        lends = self._lends_now if trial else self._lends
-        return lends(pool, mine, theirs, units, victim.units)
+        return self._lends(pool, mine, theirs, units, victim.units, trial=trial)
 
     def _takes_turn(self, taking: Taking, victim: Victim) -> bool:
         """Has the victim had its turn, and more service than the job that asks? Within one team that is all; between
@@ -191,17 +197,7 @@ class Rights:
         left = share(their_side.team, tree.pool, 1 - lent, history=False)
         return _all_above(theirs, their_side) and left > share(my_side.team, tree.pool, 0, history=False)
 
-    def _lends(self, pool: str, mine: Account, theirs: Account, units: int, lent: int) -> bool:
-        """The same as below, remembered until one of the two sides has moved."""
-        my_side, their_side = self._sides(mine, theirs)
-        moves = self._moves.get(my_side.team, 0), self._moves.get(their_side.team, 0)
-        key = (pool, my_side.team, units, theirs.team, lent)
-        known = self._known_loans.get(key)
-        if known is None or known[:2] != moves:
-            known = self._known_loans[key] = (*moves, self._lends_now(pool, mine, theirs, units, lent))
-        return known[2]
-
-    def _lends_now(self, pool: str, mine: Account, theirs: Account, units: int, lent: int) -> bool:
+    def _lends(self, pool: str, mine: Account, theirs: Account, units: int, lent: int, *, trial: bool = False) -> bool:
         """May borrowed work of so many units be taken from them for so many of mine: by reclaim or by balance?"""
         my_side, their_side = self._sides(mine, theirs)
         if theirs.used <= theirs.guaranteed or not _all_above(theirs, their_side):
@@ -212,11 +208,22 @@ class Rights:
             return False
         # Both with the past and without it: what a team has had may stop it from taking, but never entitles two teams
         # to take the same cards from each other in turn.
-        share = self.cycle.tournament.shares.of_team
-        return all(
-            share(my_side.team, pool, units, history=past) <= share(their_side.team, pool, -lent, history=past)
-            for past in (False, True)
-        )
+        shares = self._shares if trial else self._known_shares
+        taker, giver = shares(pool, my_side.team, units), shares(pool, their_side.team, -lent)
+        return taker[0] <= giver[0] and taker[1] <= giver[1]
+
+    def _known_shares(self, pool: str, team: int, extra: int) -> tuple[Share, Share]:
+        """The same as below, remembered until the team has moved."""
+        key, moves = (pool, team, extra), self._moves.get(team, 0)
+        known = self._shares_of.get(key)
+        if known is None or known[0] != moves:
+            known = self._shares_of[key] = (moves, self._shares(*key))
+        return known[1]
+
+    def _shares(self, pool: str, team: int, extra: int) -> tuple[Share, Share]:
+        """Its share as if it held so much more (or less), without the past and with it."""
+        of_team = self.cycle.tournament.shares.of_team
+        return of_team(team, pool, extra, history=False), of_team(team, pool, extra, history=True)
 
     def _sides(self, mine: Account, theirs: Account) -> tuple[Account, Account]:
         """The two children of the lowest common ancestor. Where one team stands above the other, it is its own side."""

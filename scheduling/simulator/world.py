@@ -19,6 +19,7 @@ from scheduling.core.forecast import estimate_starts
 from scheduling.core.lifecycle import EndReason, JobState
 from scheduling.core.plan import Planner
 from scheduling.core.policy import DAY, Policy, SizeRule
+from scheduling.core.queue import size_of
 from scheduling.simulator.gauge import Gauge
 from scheduling.simulator.history import History, Record
 from scheduling.simulator.options import Limits, Options
@@ -86,10 +87,12 @@ class World:
             if not self.history.records:
                 self.history.began = now - SHIFT_S
             self.gauge.advance(now - SHIFT_S, len(self._waiting))
+            changed = False
             while self._events and self._events[0][0] == now:
                 _, kind, job, attempt = heapq.heappop(self._events)
-                self._happen(now, kind, job, attempt)
-            self._decide(now)
+                changed |= self._happen(now, kind, job, attempt)
+            if changed:
+                self._decide(now)
             self._promise(now)
             if self._watch is not None:
                 self._watch(now - SHIFT_S, self._count, self._ended)
@@ -102,17 +105,26 @@ class World:
         if self._next is not None:
             heapq.heappush(self._events, (self._next.submit_s + SHIFT_S, _ARRIVE, 0, 0))
 
-    def _happen(self, now: int, kind: int, job: int, attempt: int) -> None:
+    def _happen(self, now: int, kind: int, job: int, attempt: int) -> bool:
+        """Tell the planner. False: nothing has changed that could make another plan."""
         if kind == _ARRIVE:
             assert self._next is not None
             self._arrive(self._next)
             self._fetch()
-        elif kind == _END and job in self._lives and self._lives[job].attempt == attempt:
-            self._end(now, self._lives[job])
-        elif kind == _RELEASED and job in self._lives and self._lives[job].attempt == attempt:
-            self._requeue(now, self._lives[job])
-        elif kind == _TURN and job in self._lives and self._lives[job].attempt == attempt:
-            self._next_turn(now, self._lives[job])
+            return True
+        if kind == _LOOK:
+            return True
+        life = self._lives.get(job)
+        if life is None or life.attempt != attempt:
+            return False  # what was to happen to an earlier attempt
+        if kind == _END:
+            self._end(now, life)
+        elif kind == _RELEASED:
+            self._requeue(now, life)
+        elif kind == _TURN:
+            self._next_turn(now, life)
+            return self._gives_turn(now, life)
+        return True
 
     # ---------------------------------------------------------------------------------------- what happens to a job
     def _arrive(self, job: TraceJob) -> None:
@@ -174,6 +186,21 @@ class World:
             rises = base << (service // base).bit_length()
             turn = now + max(1, -(-(rises - service) // units))
         heapq.heappush(self._events, (turn, _TURN, run.job, life.attempt))
+
+    def _gives_turn(self, now: int, life: _Life) -> bool:
+        """Is anybody waiting who comes before this run by the size rule, and could use its pool?"""
+        run = life.run
+        assert run is not None
+        ran, tier = now - run.running_at, self.planner.queue.tier_of(run.ask)
+        attained = run.ask.attained + _units(run.parts) * ran
+        size = size_of(self.policy, tier, left_s=run.ask.limit_s - ran, attained=attained)
+        for job in self._waiting:
+            ask = self._lives[job].ask
+            assert ask is not None
+            meets = ask.tier == run.ask.tier and (not ask.shape.pools or run.pool in ask.shape.pools)
+            if meets and size_of(self.policy, tier, left_s=ask.limit_s, attained=ask.attained) < size:
+                return True
+        return False
 
     def _stop(self, now: int, life: _Life) -> Run:
         """Take its GPUs away; what it did since its last start is added to what it has run."""

@@ -2,7 +2,7 @@
 
 from unittest.mock import patch
 
-from hypothesis import given
+from hypothesis import given, settings
 
 from scheduling.core.ordering import Tournament
 from scheduling.core.queue import NEVER
@@ -28,7 +28,7 @@ def by_full_comparison(tournament, seat):
 
 def key_of(tournament, seat, pair):
     entry, kind = pair
-    pool, units = tournament.where(kind)
+    pool, units = tournament.shares.where(kind)
     if not pool:
         return (entry[0], 1, entry[1], 0, 0, *entry[2:])
     outside = not tournament.trees[pool].account(seat.team).guarantees(units)
@@ -39,7 +39,7 @@ def key_of(tournament, seat, pair):
     return (entry[0], outside, entry[1], *share, *entry[2:])
 
 
-@THOROUGH
+@settings(THOROUGH, max_examples=10)
 @given(stories(most_jobs=20))
 def test_the_walk_goes_in_the_order_of_a_full_comparison_before_every_decision(story):
     cluster, policy, steps = story

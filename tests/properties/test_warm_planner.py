@@ -3,7 +3,7 @@ warm planner decides what a cold one would on its snapshot (Toy compares them at
 
 from dataclasses import replace
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from scheduling.core.cluster import Booking, Run, Window
@@ -13,6 +13,8 @@ from scheduling.core.policy import Policy, SizeRule, Tier
 from tests.properties.test_plan_properties import THOROUGH
 from tests.properties.toy import Toy
 from tests.properties.worlds import stories, team_trees
+
+FEW = settings(THOROUGH, max_examples=6)
 
 #: batch takes turns by size, nothing is lost with a suspended job
 TURNS = Policy(
@@ -55,7 +57,7 @@ def disturb(data, toy, what):
             planner.changed(replace(run, state=state, running_at=since, since=now), now=now)
 
 
-@THOROUGH
+@settings(THOROUGH, max_examples=12)
 @given(stories(most_jobs=12), st.data())
 def test_disturbances_and_plans_that_are_not_carried_out_leave_the_warm_plan_the_cold_one(story, data):
     cluster, policy, steps = story
@@ -70,7 +72,7 @@ def test_disturbances_and_plans_that_are_not_carried_out_leave_the_warm_plan_the
         toy.step(seconds)
 
 
-@THOROUGH
+@FEW
 @given(stories(most_jobs=12))
 def test_time_that_passes_without_a_change_is_time_for_a_cold_planner_too(story):
     """Deadlines, minimum runtimes, parked jobs, claims and lost work all move with the clock alone."""
@@ -85,7 +87,7 @@ def test_time_that_passes_without_a_change_is_time_for_a_cold_planner_too(story)
         assert toy.planner.plan(toy.now + later) == plan(world, policy, toy.now + later)
 
 
-@THOROUGH
+@FEW
 @given(stories(most_jobs=12))
 def test_a_clock_that_is_turned_back_makes_the_plan_that_was_made_then(story):
     """All but deadlines: one that could not be met once is not looked at again."""

@@ -20,7 +20,7 @@ def one_replica(openings: Openings, scores: Scores | None, want: Want, groups: O
         return _whole_cards(openings, want, groups)
     if shape.wants_gpu:
         return _part_of_a_card(openings, want, groups)
-    return _cpu_only(openings, want, groups)
+    return _cpu_only(openings, scores, want, groups)
 
 
 # -------------------------------------------------------------------------------------------- by fragmentation
@@ -106,25 +106,40 @@ def _on_fresh_card(openings: Openings, want: Want, groups: Options) -> tuple[Hos
 
 
 # -------------------------------------------------------------------------------------------- CPU only
-def _cpu_only(openings: Openings, want: Want, groups: Options) -> Part | None:
-    """Nodes without GPUs first, the tightest by CPU. On a GPU node each free card keeps its part of CPU and memory."""
-    shape = want.shape
-    for has_gpus in (False, True):
-        found = [
-            first
-            for group, _ in groups
-            if bool(group.size) is has_gpus and (first := _first_spare(openings, group, want)) is not None
-        ]
-        if found:
-            return Part(min(found)[1], (), shape.cpu_millis, shape.memory_mib)
+def _cpu_only(openings: Openings, scores: Scores | None, want: Want, groups: Options) -> Part | None:
+    """Nodes without GPUs first, the tightest by CPU. On a GPU node each free card keeps its part of CPU and memory; of
+    those with more, the tightest, or with `scores` the one whose cards lose least of their use."""
+    bare = [option for option in groups if not option[0].size]
+    with_gpus = [option for option in groups if option[0].size]
+    found = _tightest(openings, want, bare)
+    if found is None and with_gpus:
+        found = _least_stranding(openings, scores, want, with_gpus) if scores else _tightest(openings, want, with_gpus)
+    return None if found is None else Part(found, (), want.shape.cpu_millis, want.shape.memory_mib)
+
+
+def _tightest(openings: Openings, want: Want, groups: Options) -> int | None:
+    firsts = (_first_spare(openings, group, want) for group, _ in groups)
+    return min((first for first in firsts if first is not None), default=(0, None))[1]
+
+
+def _least_stranding(openings: Openings, scores: Scores, want: Want, groups: Options) -> int | None:
+    allowed = {id(group) for group, _ in groups}
+    for _, _, host_id, _ in scores.ranked(want.shape, openings.ledger):
+        host = openings.ledger.hosts[host_id]
+        if id(host.group) in allowed and _has_spare(openings, host, want):
+            return host_id
     return None
+
+
+def _has_spare(openings: Openings, host: Host, want: Want) -> bool:
+    cpu, memory = openings.spare(host, want)
+    return cpu >= want.shape.cpu_millis and memory >= want.shape.memory_mib
 
 
 def _first_spare(openings: Openings, group: Group, want: Want) -> tuple[int, int] | None:
     """(free CPU, id) of the tightest node of the group that has room for work without GPUs."""
     by_cpu = openings.ledger.by_cpu(group)
     for cpu, host_id in by_cpu[bisect_left(by_cpu, (want.shape.cpu_millis, 0)) :]:
-        spare_cpu, spare_memory = openings.spare(openings.ledger.hosts[host_id], want)
-        if spare_cpu >= want.shape.cpu_millis and spare_memory >= want.shape.memory_mib:
+        if _has_spare(openings, openings.ledger.hosts[host_id], want):
             return cpu, host_id
     return None

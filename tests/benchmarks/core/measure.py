@@ -72,7 +72,9 @@ class Measured:
 def measure(cluster: Cluster, *, rounds: int, changes: float = 0.0) -> Measured:
     """Cold plans of one snapshot, then warm ones with `changes` of the jobs new or gone before each."""
     cold, load = [], []
+    planner = None
     for _ in range(rounds):
+        planner = None  # the last round's is let go before the next is timed
         gc.collect()
         started = process_time()
         planner = Planner(Policy())
@@ -81,6 +83,7 @@ def measure(cluster: Cluster, *, rounds: int, changes: float = 0.0) -> Measured:
         outcome = planner.plan(NOW)
         cold.append(process_time() - started)
         load.append(loaded - started)
+    assert planner is not None, "there is one round at least"
     warm = _warm(planner, int(len(cluster.asks) * changes / 2), rounds) if changes else None
     return Measured(Times(tuple(cold)), Times(tuple(load)), warm, outcome)
 

@@ -2,7 +2,8 @@
 and what its statistics say about one backfill cycle is printed beside one plan of ours, both measured in this run.
 
 The script is a bash script of the caller's. It is given NODES, GPUS, DEEP (waiting jobs) and STAGES=deep, and prints
-what `sdiag` says of the backfill scheduler in lines that begin with "bf".
+what `sdiag` says of the backfill scheduler in lines that begin with "bf", and the CPU seconds that the controller took
+meanwhile. CPU is compared with CPU, because Slurm's cycle is timed by the clock, and sleeps between parts of its work.
 """
 
 import os
@@ -21,16 +22,16 @@ def run(script: Path, *, node_count: int, rounds: int) -> None:
     ours = measure(slurm_like(node_count, WAITING), rounds=rounds)
     print(f"Berth, {node_count} nodes, {WAITING:,} waiting: {ours}", flush=True)
     printed = _output_of(script, node_count)
-    cycle = _number(r"bf\s+Max cycle:\s*(\d+)", printed) or _number(r"bf\s+Last cycle:\s*(\d+)", printed)
-    depth = _number(r"bf\s+Last depth cycle:\s*(\d+)", printed)
-    if cycle is None:
-        raise SystemExit("the script printed no backfill cycle")
-    seconds = cycle / 1e6
+    cycle = _number(r"bf Last cycle:\s*(\d+)", printed)
+    tried = _number(r"bf Last depth cycle \(try sched\):\s*(\d+)", printed)
+    cpu = _number(r"deep observed_s=\S+ slurmctld_cpu_s=([\d.]+)", printed)
+    if cycle is None or tried is None or cpu is None:
+        raise SystemExit("the script printed no backfill cycle of the kind that is looked for here")
+    print(f"\nBerth: {ours.cold.middle:.3f} s of CPU for one cold plan of all {WAITING:,} jobs with reasons for each")
     print(
-        f"\nBerth: {ours.cold.middle:.2f} s for one cold plan of all {WAITING:,} jobs, reasons and reservations in it"
+        f"Slurm: {cpu:.1f} s of CPU, {cycle / 1e6:.1f} s on the clock for one backfill cycle that tried {tried:,.0f} jobs"
     )
-    print(f"Slurm: {seconds:.1f} s for one backfill cycle" + (f" over {depth:,} jobs" if depth else ""))
-    print(f"ratio: {seconds / ours.cold.middle:.0f}")
+    print(f"ratio of the CPU times: {cpu / ours.cold.middle:.0f}")
 
 
 def _output_of(script: Path, node_count: int) -> str:
@@ -48,6 +49,6 @@ def _output_of(script: Path, node_count: int) -> str:
     return "".join(lines)
 
 
-def _number(pattern: str, text: str) -> int | None:
+def _number(pattern: str, text: str) -> float | None:
     found = re.search(pattern, text)
-    return int(found.group(1)) if found else None
+    return float(found.group(1)) if found else None

@@ -105,3 +105,12 @@ def test_a_share_fills_the_card_that_it_fills_best():
     shares = [Shape(thousandths=part) for part in (700, 600, 300)]
     first, second, third = placed(tuple((share, 1) for share in shares), *shares)
     assert third == first != second
+
+
+def test_work_without_gpus_goes_where_cards_lose_least_of_their_use():
+    """Both nodes have cores to spare. Those of the first are what jobs for its free card usually need."""
+    on_a100, on_t4 = (Shape(gpus=1, cpu_millis=4000, models=(model,)) for model in ("A100", "T4"))
+    cores, usual = Shape(cpu_millis=16_000), Shape(gpus=1, cpu_millis=50_000, models=("A100",))
+    mix = ((usual, 9), (Shape(thousandths=500), 1))
+    assert placed(mix, on_a100, on_t4, cores)[2] == [(2, ())]
+    assert placed((), on_a100, on_t4, cores)[2] == [(1, ())]
