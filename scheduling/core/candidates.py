@@ -147,11 +147,8 @@ class Candidates:
 
     # ---------------------------------------------------------------------------------------- suspend
     def suspend_cost_s(self, run: Run) -> int:
-        """Suspend and resume, from the job's GPU memory at the measured speeds; parts go in parallel."""
-        if self.policy.keeps_work:
-            return 0
-        saved = run.ask.saved_mib
-        return 2 + saved // self.policy.suspend_mib_per_s + saved // self.policy.resume_mib_per_s
+        """Suspend and resume, from the job's GPU memory at the measured speeds."""
+        return self.policy.suspend_cost_s(run.ask.saved_mib)
 
     def can_suspend(self, run: Run) -> bool:
         """May it be suspended, and is there room now for the saved bytes in the node's memory?"""

@@ -33,7 +33,7 @@ class Policy:
     tiers: tuple[Tier, ...] = (Tier("production"), Tier("normal"), Tier("batch", rotate=True))
     #: after so long, past use above the guarantee counts half; 0: the past counts nothing
     half_life_s: int = 7 * DAY
-    #: attained service is compared in levels of base * 4**n unit-seconds; the base is a GPU for ten minutes
+    #: attained service is compared in levels of base * 2**n unit-seconds; the base is a GPU for ten minutes
     attained_base: int = 42_000 * 600
 
     # -- place
@@ -81,3 +81,9 @@ class Policy:
     place_timeout_s: int = 600
     #: a started container whose server does not answer for so long is stopped
     start_timeout_s: int = 120
+
+    def suspend_cost_s(self, saved_mib: int) -> int:
+        """Seconds that it takes to save so much of GPU memory and to load it again; parts of a job go in parallel."""
+        if self.keeps_work:
+            return 0
+        return 2 + saved_mib // self.suspend_mib_per_s + saved_mib // self.resume_mib_per_s

@@ -1,9 +1,11 @@
 """One simulation from files to a report: what `manage.py simulate` does, without the terminal."""
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from scheduling.core.policy import Policy
 from scheduling.simulator.baselines.queueing import BASELINES, replay_baseline
 from scheduling.simulator.files.cluster_file import read_cluster
 from scheduling.simulator.files.policy_file import read_policy
@@ -41,6 +43,7 @@ class Result:
     runs: tuple[tuple[Figures, History], ...]
     problems: Problems
     files: tuple[Path, ...]
+    notes: tuple[str, ...] = ()
 
 
 #: told which policy is being replayed, how many of how many jobs have ended, and the trace's time
@@ -52,14 +55,17 @@ def simulate(request: Request, progress: Progress) -> Result:
     for name in request.baselines:
         if name not in BASELINES:
             raise BadFile("--baseline", "", f"{name!r} is none of {', '.join(BASELINES)}")
+    if request.out.exists() and not request.out.is_dir():
+        raise BadFile("--out", "", f"{request.out} is a file, not a folder")
     site = read_cluster(request.cluster)
     policy = read_policy(request.policy)
     problems = Problems(skip_bad=request.skip_bad)
     largest = max(len(node.gpus) for node in site.nodes) or 1
     reading = replace(request.reading, node_gpus=largest)
-    jobs = fitting_jobs(read_trace(request.trace, reading, problems), site, problems, str(request.trace))
+    jobs = fitting_jobs(read_trace(request.trace, reading, problems), site, problems, str(request.trace), policy.levels)
     if not jobs:
-        raise BadTrace(str(request.trace), 0, "", "there is no job to replay")
+        bad = f"; {len(problems.listed):,} were left out, the first: {problems.listed[0]}" if problems.listed else ""
+        raise BadTrace(str(request.trace), 0, "", f"there is no job to replay{bad}")
     names = {team.id: team.name for team in site.teams}
 
     def watch(now: int, _submitted: int, ended: int) -> None:
@@ -72,18 +78,26 @@ def simulate(request: Request, progress: Progress) -> Result:
         other = replay_baseline(name, site, jobs, seed=request.seed)
         runs.append((figures(name, other, names), other))
         progress(name, len(jobs), len(jobs), 0)
-    notes = _notes(request, jobs, history, problems)
+    notes = _notes(request, policy, jobs, history, problems)
     files = write_report(request.out, f"Replay of {request.trace.name}", notes, runs, problems)
-    return Result(tuple(runs), problems, tuple(files))
+    return Result(tuple(runs), problems, tuple(files), tuple(notes))
 
 
-def _notes(request: Request, jobs: Sequence[TraceJob], history: History, problems: Problems) -> list[str]:
+def _notes(
+    request: Request, policy: Policy, jobs: Sequence[TraceJob], history: History, problems: Problems
+) -> list[str]:
     notes = [
         f"{len(jobs):,} jobs on {history.gpus:,} GPUs; cluster {request.cluster.name}, policy {request.policy.name}, "
         f"run times known: {request.options.limits}, may be suspended: {request.options.suspendable}."
     ]
     if problems.listed:
         notes.append(f"{len(problems.listed):,} lines were bad and left out; report.json lists them.")
+    strange = Counter(job.tier for job in jobs if job.tier and job.tier not in {tier.name for tier in policy.tiers})
+    for tier, count in sorted(strange.items()):
+        notes.append(
+            f"{count:,} jobs name the tier {tier}, which the policy does not have: they ran as "
+            f"{request.options.default_tier}."
+        )
     for why, count in sorted(problems.passed_over.items()):
         notes.append(f"{count:,} lines were passed over: {why}.")
     if request.baselines:

@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass, field
 
-from scheduling.core.cluster import Ask, Booking, Cluster, Node, Pool, Shape, Team
+from scheduling.core import mig
+from scheduling.core.cluster import Ask, Booking, Cluster, Gpu, Node, Pool, Shape, Team
 from scheduling.simulator.traces.job import WHOLE, TraceJob
 
 
@@ -25,6 +26,7 @@ class Site:
     pools_of: dict[int, tuple[str, ...]] = field(default_factory=dict)
     _ids: dict[str, int] = field(default_factory=dict)
     _users: dict[tuple[int, str], int] = field(default_factory=dict)
+    _card_mib: dict[Shape, int] = field(default_factory=dict)
     _fits: dict[tuple[Shape, int], bool] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -64,12 +66,13 @@ class Site:
 
     def ask(self, job: TraceJob, number: int, *, limit_s: int, suspendable: bool, tier: str, shift_s: int = 0) -> Ask:
         team = self.team_id(job.team)
+        shape = self.shape(job, team)
         user = self._users.setdefault((team, job.user), len(self._users) + 1)
         return Ask(
             job=number,
             team=team,
             user=user,
-            shape=self.shape(job, team),
+            shape=shape,
             submitted=job.submit_s + shift_s,
             limit_s=limit_s,
             tier=tier,
@@ -78,10 +81,20 @@ class Site:
             not_before=0 if job.not_before_s is None else job.not_before_s + shift_s,
             preemptible=job.preemptible,
             suspendable=suspendable,
+            saved_mib=shape.gpus * self._largest_card(shape) if suspendable else 0,
         )
 
+    def _largest_card(self, shape: Shape) -> int:
+        """MiB of the largest card that it may get: what it might have to save of it. 0: the cluster does not say."""
+        known = self._card_mib.get(shape)
+        if known is None:
+            nodes = (node for node in self.nodes if not shape.pools or node.pool in shape.pools)
+            cards = (gpu for node in nodes for gpu in node.gpus if not shape.models or gpu.model in shape.models)
+            known = self._card_mib[shape] = max((gpu.memory_mib for gpu in cards), default=0)
+        return known
+
     def could_ever_hold(self, job: TraceJob) -> bool:
-        """Is there room for all replicas on the empty machines it may use? A MIG instance counts as a seventh."""
+        """Is there room for all replicas on the empty machines it may use?"""
         team = self.team_id(job.team)
         shape = self.shape(job, team)
         known = self._fits.get((shape, team))
@@ -96,15 +109,19 @@ def _copies(node: Node, shape: Shape) -> int:
         return 0
     counts = [shape.replicas]
     if shape.wants_gpu:
-        cards = [
-            gpu
-            for gpu in node.gpus
-            if (not shape.models or gpu.model in shape.models) and gpu.memory_mib >= shape.gpu_memory_mib
-        ]
-        per_card = WHOLE // shape.thousandths if shape.thousandths else 1
-        counts.append(len(cards) // shape.gpus if shape.gpus else len(cards) * (7 if shape.mig else per_card))
+        cards = [gpu for gpu in node.gpus if not shape.models or gpu.model in shape.models]
+        if shape.mig:
+            counts.append(sum(_instances(gpu, shape) for gpu in cards))
+        else:
+            large = sum(gpu.memory_mib >= shape.gpu_memory_mib for gpu in cards)
+            counts.append(large // shape.gpus if shape.gpus else large * (WHOLE // shape.thousandths))
     if shape.cpu_millis:
         counts.append((node.cpu_millis - node.reserved_cpu_millis) // shape.cpu_millis)
     if shape.memory_mib:
         counts.append((node.memory_mib - node.reserved_memory_mib) // shape.memory_mib)
     return min(counts)
+
+
+def _instances(gpu: Gpu, shape: Shape) -> int:
+    """Instances that the empty card could be cut into, of the profile that it can have most of."""
+    return max((p.most for p in mig.wanted(gpu.model, shape.mig, shape.gpu_memory_mib)), default=0) if gpu.mig else 0

@@ -229,7 +229,8 @@ class World:
         ran = now - run.held_at
         life.record.suspensions += 1
         attained = run.ask.attained + _units(run.parts) * ran
-        ask = replace(run.ask, attained=attained, limit_s=max(1, run.ask.limit_s - ran + self._charge(life)))
+        spent = 0 if self.options.cost_s else self.policy.suspend_cost_s(run.ask.saved_mib)
+        ask = replace(run.ask, attained=attained, limit_s=max(1, run.ask.limit_s - ran + self._charge(life, spent)))
         if not self.policy.keeps_work:
             ask = replace(ask, pinned=run.parts, suspended_at=now)
             heapq.heappush(self._events, (now + self.policy.max_parked_s, _LOOK, 0, 0))
@@ -249,9 +250,10 @@ class World:
         life.ran_s, life.left_s = 0, life.record.job.duration_s
         return self.options.limit_of(life.record.job) + self._charge(life)
 
-    def _charge(self, life: _Life) -> int:
-        """What the preemption itself costs: so much more to do on the same GPUs, in seconds."""
-        cost = self.options.cost_of(life.record.job)
+    def _charge(self, life: _Life, spent: int = 0) -> int:
+        """What the preemption itself costs: so much more to do on the same GPUs, in seconds. `spent`: what suspending
+        and resuming take by the policy's speeds, where the options say nothing else."""
+        cost = self.options.cost_of(life.record.job) + spent
         life.record.lost_s += cost
         if life.left_s is not None:
             life.left_s += cost

@@ -39,7 +39,7 @@ class Command(BaseCommand):
         parser.add_argument("--suspendable", type=Suspendable, choices=list(Suspendable), default=Suspendable.TRACE)
         parser.add_argument("--cost", type=_cost, default=(), metavar="1:7,8:30,*:60",
                             help="seconds lost per preemption, up to so many GPUs")  # fmt: skip
-        parser.add_argument("--promise-every", type=int, default=100, metavar="N",
+        parser.add_argument("--promise-every", type=_count, default=100, metavar="N",
                             help="estimate the start of every Nth job and tell how many kept it; 0: none")  # fmt: skip
         parser.add_argument("--swf-gpus", action="store_true", help="a processor of the SWF trace is a GPU")
         parser.add_argument("--order", type=Path, help="openb: arrival order; then pods only arrive")
@@ -117,7 +117,15 @@ def _tell(result: Result) -> None:
     for f, _ in result.runs:
         numbers = (f.finished, f.mean_wait_s, f.p90_wait_s, f.mean_completion_s, f.suspensions + f.requeues)
         print(TABLE.format(f.name, *(f"{number:,.0f}" for number in numbers), f"{f.gpu_hours_lost:,.1f}"))
+    for note in result.notes:
+        print(note)
     print("report:", result.files[1])
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal():
+        raise ArgumentTypeError("is not a whole number from 0 on")
+    return int(text)
 
 
 def _cost(text: str) -> tuple[tuple[int, int], ...]:

@@ -7,6 +7,7 @@ teams: {vision: {parent: research, weight: 2, pools: [h100], quota: {h100: {guar
 from pathlib import Path
 
 from scheduling.core.cluster import Gpu, Node, Pool, Quota, Team
+from scheduling.core.mig import PROFILES
 from scheduling.core.units import GPU_UNITS
 from scheduling.simulator.files.reading import Block, read_file
 from scheduling.simulator.site import Site
@@ -48,6 +49,11 @@ def _nodes(block: Block, *, first: int, first_gpu: int) -> list[Node]:
     name, labels = block.text("name"), block.block("labels")
     model, memory = block.text("model", ""), int(block.number("gpu_memory_gib", 0) * 1024)
     islands, mig = block.integer("nvlink_island_gpus", gpus), block.boolean("mig", False)
+    if mig and gpus and model not in PROFILES:
+        known = ", ".join(sorted(PROFILES))
+        raise block.bad(
+            "model", f"how {model or 'a card without a model'} can be cut (mig) is not known, only: {known}"
+        )
     made = Node(
         id=0,
         name=name,

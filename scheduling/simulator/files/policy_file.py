@@ -4,8 +4,12 @@ from dataclasses import MISSING, fields
 from enum import StrEnum
 from pathlib import Path
 
+from scheduling.core.places.gangs import NODE
 from scheduling.core.policy import Policy, SizeRule, Tier
 from scheduling.simulator.files.reading import Block, read_file
+
+#: knobs by which something is divided, or without which nothing would be found
+AT_LEAST_ONE = frozenset({"attained_base", "suspend_mib_per_s", "resume_mib_per_s", "max_victims"})
 
 
 def read_policy(path: Path) -> Policy:
@@ -24,14 +28,27 @@ def _policy(block: Block) -> Policy:
         elif isinstance(default, bool):
             given[knob.name] = block.boolean(knob.name, default)
         elif isinstance(default, int):
-            given[knob.name] = block.integer(knob.name, default)
+            given[knob.name] = block.integer(knob.name, default, least=int(knob.name in AT_LEAST_ONE))
         elif isinstance(default, StrEnum):
             given[knob.name] = _one_of(block, knob.name, type(default))
         elif isinstance(default, tuple) and all(isinstance(part, str) for part in default):
-            given[knob.name] = block.names(knob.name)
+            given[knob.name] = _once(block, knob.name)
         else:
             raise block.bad(knob.name, "cannot be set in a file")
-    return Policy(**given)  # type: ignore[arg-type]
+    policy = Policy(**given)  # type: ignore[arg-type]
+    if policy.cpu_kept_percent > 100:
+        raise block.bad("cpu_kept_percent", f"{policy.cpu_kept_percent} is more than 100")
+    return policy
+
+
+def _once(block: Block, key: str) -> tuple[str, ...]:
+    names = block.names(key)
+    for name in names:
+        if names.count(name) > 1:
+            raise block.bad(key, f"{name!r} comes twice")
+        if name == NODE:
+            raise block.bad(key, f"{NODE!r} is always the narrowest level and is not listed")
+    return names
 
 
 def _tiers(block: Block) -> tuple[Tier, ...]:

@@ -1,6 +1,7 @@
 """YAML files that people write, read so that every mistake is named by the path of its key."""
 
 from collections.abc import Callable
+from math import isfinite
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -85,8 +86,10 @@ class Block:
 
     def number(self, key: str, default: float | None = None, *, least: float = 0) -> float:
         value = self._need(key, default)
-        if isinstance(value, bool) or not isinstance(value, int | float) or value != value:
+        if isinstance(value, bool) or not isinstance(value, int | float):
             raise self.bad(key, f"is {_kind(value)}, not a number")
+        if not isfinite(value):
+            raise self.bad(key, f"is {value}, not a finite number")
         if value < least:
             raise self.bad(key, f"{value} is less than {least}")
         return value

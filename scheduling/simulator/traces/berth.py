@@ -13,7 +13,7 @@ KNOWN = frozenset(TraceJob.__dataclass_fields__) - {"line"}
 
 
 def read(path: Path, problems: Problems) -> Iterator[TraceJob]:
-    return jobs(table(path, required=REQUIRED, known=KNOWN), _job, problems)
+    return jobs(table(path, required=REQUIRED, known=KNOWN), _job, problems, submit="submit_s")
 
 
 def _job(row: Row) -> TraceJob:

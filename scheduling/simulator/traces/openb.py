@@ -35,7 +35,7 @@ def read(path: Path, problems: Problems) -> Iterator[TraceJob]:
             raise row.bad("deletion_time", f"{deleted} is before scheduled_time {began}: the duration is negative")
         return replace(_pod(row), submit_s=created, duration_s=deleted - began)
 
-    return jobs(table(path, required=PODS | TIMES), make, problems)
+    return jobs(table(path, required=PODS | TIMES), make, problems, submit="creation_time")
 
 
 def read_in_order(pods: Path, order: Path, seed: str, problems: Problems) -> Iterator[TraceJob]:

@@ -26,7 +26,7 @@ def read(path: Path, problems: Problems, *, node_gpus: int = 8) -> Iterator[Trac
             replicas=nodes,
         )
 
-    return jobs(table(path, required=COLUMNS), make, problems)
+    return jobs(table(path, required=COLUMNS), make, problems, submit="submit_time")
 
 
 def read_nodes(path: Path) -> dict[str, int]:

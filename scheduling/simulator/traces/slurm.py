@@ -40,7 +40,7 @@ def read(path: Path, problems: Problems) -> Iterator[TraceJob]:
             return None
         return _job(row, name, duration)
 
-    return jobs(_chain(first, rows), make, problems)
+    return jobs(_chain(first, rows), make, problems, submit="Submit")
 
 
 def _chain(first: Row, rest: Iterator[Row]) -> Iterator[Row]:

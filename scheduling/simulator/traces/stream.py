@@ -8,8 +8,11 @@ from scheduling.simulator.traces.problems import BadTrace, Problems
 from scheduling.simulator.traces.rows import Row
 
 
-def jobs(rows: Iterable[Row], make: Callable[[Row], TraceJob | None], problems: Problems) -> Iterator[TraceJob]:
+def jobs(
+    rows: Iterable[Row], make: Callable[[Row], TraceJob | None], problems: Problems, *, submit: str
+) -> Iterator[TraceJob]:
     """Jobs in the order of the file. `make` returns None for lines that are not jobs, having said why to `problems`.
+    `submit`: what the format calls the time of submission.
 
     A missing column or an unreadable file ends the reading even with skip_bad: then every line is bad.
     """
@@ -25,9 +28,7 @@ def jobs(rows: Iterable[Row], make: Callable[[Row], TraceJob | None], problems: 
             if job.id in seen:
                 raise row.bad("id", f"{job.id!r} appeared before")
             if latest is not None and job.submit_s < latest:
-                raise row.bad(
-                    "submit time", f"{job.submit_s} is before {latest}, the line above: times must not go back"
-                )
+                raise row.bad(submit, f"{job.submit_s} is before {latest}, the line above: times must not go back")
         except BadTrace as problem:
             problems.bad(problem)
             continue

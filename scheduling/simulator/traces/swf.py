@@ -45,7 +45,7 @@ def read(
         )
         return _on_gpus(job, processors, node_gpus) if processors_are_gpus else job
 
-    return jobs(_rows(path), make, problems)
+    return jobs(_rows(path), make, problems, submit="submit time")
 
 
 def _rows(path: Path) -> Iterator[Row]:

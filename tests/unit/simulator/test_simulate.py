@@ -146,3 +146,36 @@ def test_promises_kept_are_the_starts_before_the_estimate():
     history = History(records=[record(1, 5, 9), record(2, 9, 9), record(3, 10, 9), record(4, 1, None)])
     ours = figures("x", history, {})
     assert (ours.promises, ours.promises_kept) == (3, pytest.approx(2 / 3))
+
+
+@pytest.mark.parametrize(
+    ("columns", "values", "column"),
+    [
+        ("mig", "9g.999gb", "gpus"),
+        ("mig", "1g.10gb", "gpus"),  # the profile exists, but these cards are not cut
+        ("topology_required", "galaxy", "topology_required"),
+        ("topology_preferred", "galaxy", "topology_preferred"),
+    ],
+)
+def test_what_no_card_and_no_level_can_ever_give_is_refused_with_line_and_field(request_for, columns, values, column):
+    trace = f"id,submit_s,duration_s,team,gpus,{columns}\na,0,5,red,1,\nb,0,5,red,1,{values}\n"
+    with pytest.raises(BadTrace) as caught:
+        simulate(request_for(trace), silent)
+    assert (caught.value.line, caught.value.column) == (3, column)
+
+
+def test_a_tier_that_the_policy_does_not_have_is_told(request_for):
+    result = simulate(request_for("id,submit_s,duration_s,team,gpus,tier\na,0,5,red,1,gold\n"), silent)
+    assert any("1 jobs name the tier gold" in note for note in result.notes)
+
+
+def test_nothing_is_written_over_a_file(request_for):
+    request = request_for()
+    request.out.write_text("precious")
+    with pytest.raises(BadFile, match="is a file, not a folder"):
+        simulate(request, silent)
+
+
+def test_where_no_line_is_good_the_first_bad_one_is_named(request_for):
+    with pytest.raises(BadTrace, match=r"1 were left out, the first: .*line 2, duration_s: -5 is negative"):
+        simulate(request_for("id,submit_s,duration_s,team,gpus\na,0,-5,red,1\n", skip_bad=True), silent)

@@ -143,7 +143,7 @@ def test_a_format_is_known_by_its_columns(file, name, header, format):
         ((BERTH + ",gpus", "a,0,1,red,1,2"), 1, "gpus", "twice"),
         ((BERTH, "a,0,-5,red,1"), 2, "duration_s", "-5 is negative"),
         ((BERTH, "a,0,5,red,1", "a,1,5,red,1"), 3, "id", "'a' appeared before"),
-        ((BERTH, "a,9,5,red,1", "b,3,5,red,1"), 3, "submit time", "3 is before 9"),
+        ((BERTH, "a,9,5,red,1", "b,3,5,red,1"), 3, "submit_s", "3 is before 9"),
         ((BERTH, "a,x,5,red,1"), 2, "submit_s", "'x' is not a number"),
         ((BERTH, "a,0.5,5,red,1"), 2, "submit_s", "0.5 is not a whole number"),
         ((BERTH, "a,nan,5,red,1"), 2, "submit_s", "'nan' is not a number"),
@@ -198,7 +198,7 @@ def test_skip_bad_counts_and_lists_what_it_left_out(file):
     lines = (BERTH, "a,0,5,red,1", "b,1,-5,red,1", "a,2,5,red,1", "c,1,5,red,1", "d,0,5,red,1")
     assert [job.id for job in read(file("t.csv", *lines), problems)] == ["a", "c"]
     assert [(problem.line, problem.column) for problem in problems.listed] == [
-        (3, "duration_s"), (4, "id"), (6, "submit time")]  # fmt: skip
+        (3, "duration_s"), (4, "id"), (6, "submit_s")]  # fmt: skip
 
 
 def test_files_that_are_no_text_are_refused(tmp_path):

@@ -149,3 +149,28 @@ def test_the_gauge_counts_what_is_held_between_samples():
     history = World(site(red=4), POLICY, [job("a", 0, 50, gpus=2), job("b", 200, 1)], Options(sample_s=100)).run()
     assert [sample.used for sample in history.samples] == [pytest.approx(0.25), 0.0]
     assert history.samples[0].used_by_team == {1: pytest.approx(1.0)}
+
+
+def test_suspending_takes_what_the_memory_of_its_cards_takes():
+    """Two cards of 40 GiB: 49 s to save at 1,650 MiB/s, 17 s to load at 4,600, 2 s for the rest. Nothing is lost."""
+    cards = tuple(Gpu(id=place, memory_mib=40_960) for place in (1, 2))
+    node = Node(1, "n1", "gpu", 16_000, 400_000, cards)
+    teams = tuple(Team(n, name, quotas=(Quota("gpu", guaranteed=n % 2 * 2 * GPU_UNITS),))
+                  for n, name in enumerate(("red", "blue"), start=1))  # fmt: skip
+    run = records(
+        Site((node,), (Pool("gpu"),), teams),
+        job("lent", 0, 1000, gpus=2, team="blue", suspendable=True),
+        job("owner", 100, 50, gpus=2, team="red"),
+    )
+    assert (run["lent"].suspensions, run["lent"].requeues) == (1, 0)
+    assert run["owner"].first_start == 100
+    assert run["lent"].end == 1000 + 50 + 49 + 17 + 2
+
+
+def test_where_the_memory_of_a_card_is_not_known_work_is_stopped_instead():
+    run = records(
+        site(gpus=1, red=1, blue=0),
+        job("lent", 0, 1000, team="blue", suspendable=True),
+        job("owner", 100, 50, team="red"),
+    )
+    assert (run["lent"].suspensions, run["lent"].requeues) == (0, 1)
