@@ -33,8 +33,10 @@ class Policy:
     tiers: tuple[Tier, ...] = (Tier("production"), Tier("normal"), Tier("batch", rotate=True))
     #: after so long, past use above the guarantee counts half; 0: the past counts nothing
     half_life_s: int = 7 * DAY
-    #: attained service is compared in levels of base * 2**n unit-seconds; the base is a GPU for ten minutes
+    #: attained service is compared in so many levels: less than the base, then up to base * 4**n unit-seconds; the base
+    #: is a GPU for ten minutes
     attained_base: int = 42_000 * 600
+    attained_levels: int = 5
 
     # -- place
     #: names of the levels in `Node.path`, the widest first

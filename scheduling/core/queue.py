@@ -244,11 +244,12 @@ def _kind_key(ask: Ask, tier: int) -> KindKey:
 
 
 def size_of(policy: Policy, tier: int, *, left_s: int, attained: int) -> int:
-    """The term of the tier's size rule: what its limit leaves, or the geometric level of the service it has had
-    (twice the base is one level more; Least Attained Service, as in Tiresias)."""
+    """The term of the tier's size rule: what its limit leaves, or the geometric level of the service it has had (Least
+    Attained Service in few queues, as in Tiresias). Those at the last level no longer overtake each other."""
     rule = policy.tiers[tier].size_rule if tier < len(policy.tiers) else SizeRule.NONE
     if rule is SizeRule.SHORTEST:
         return left_s
     if rule is SizeRule.ATTAINED:
-        return (attained // max(1, policy.attained_base)).bit_length()
+        level = ((attained // max(1, policy.attained_base)).bit_length() + 1) // 2
+        return min(level, policy.attained_levels - 1)
     return 0

@@ -183,7 +183,10 @@ class World:
             if run.ask.tier not in self._levels:
                 return
             service = run.ask.attained + units * (now - run.held_at)
-            rises = base << (service // base).bit_length()
+            level = size_of(self.policy, self.planner.queue.tier_of(run.ask), left_s=0, attained=service)
+            if level == self.policy.attained_levels - 1:
+                return
+            rises = base << 2 * level
             turn = now + max(1, -(-(rises - service) // units))
         heapq.heappush(self._events, (turn, _TURN, run.job, life.attempt))
 

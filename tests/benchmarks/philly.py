@@ -15,7 +15,6 @@ from scheduling.simulator.options import Limits, Options, Suspendable
 from scheduling.simulator.report.summary import Figures, figures
 from scheduling.simulator.site import Site
 from scheduling.simulator.traces import philly
-from scheduling.simulator.traces.job import TraceJob
 from scheduling.simulator.traces.problems import Problems
 from scheduling.simulator.world import World
 
@@ -55,6 +54,8 @@ def site_of(nodes_of: dict[str, int], *, walls: bool) -> Site:
 
 
 class Philly:
+    """The trace on one size of the cluster. Every replay is of one process; what it took is CPU time."""
+
     def __init__(self, folder: Path, size: str) -> None:
         self.nodes_of = philly.read_nodes(folder / f"philly_2017_nodes{size}.csv")
         self.column = 0 if size == "_third" else 1
@@ -70,9 +71,9 @@ class Philly:
     # ---------------------------------------------------------------------------------------- the replayer itself
     def baselines(self) -> Iterator[Line]:
         for name, published in PUBLISHED.items():
-            began = time.perf_counter()
+            began = time.process_time()
             history = replay_baseline(name, self._site(walls=True), self.jobs)
-            took, mean, wanted = time.perf_counter() - began, round(history.mean_wait_s), published[self.column]
+            took, mean, wanted = time.process_time() - began, round(history.mean_wait_s), published[self.column]
             if name == "easy":
                 self._easy = self._waits(history)
             yield Line(f"replayer: {name}", f"{mean:,} s", f"{wanted:,} s in the table", mean == wanted, took)
@@ -125,12 +126,19 @@ class Philly:
         yield Line("teams that wait longer than behind their walls", words, "none (by over 60 s)", not worse, 0.0)
 
     def _replay(self, policy: Policy, options: Options, *, walls: bool = True) -> tuple[History, float]:
-        began = time.perf_counter()
-        history = World(self._site(walls=walls), policy, self._picked(), options).run()
-        return history, time.perf_counter() - began
-
-    def _picked(self) -> list[TraceJob]:
-        return self.jobs
+        """Nothing passes a wall, so what lies behind each is a cluster of its own. Answers CPU seconds too."""
+        began = time.process_time()
+        site = self._site(walls=walls)
+        if not walls:
+            history = World(site, policy, self.jobs, options).run()
+            return history, time.process_time() - began
+        together = History(gpus=sum(len(node.gpus) for node in site.nodes))
+        for part in _behind_walls(site):
+            jobs = [job for job in self.jobs if job.team == part.teams[0].name]
+            history = World(part, policy, jobs, options).run()
+            together.records += history.records
+            together.plans += history.plans
+        return together, time.process_time() - began
 
     def _line(self, name: str, history: History, took: float, goal: int | None, what: str) -> Line:
         ours = self._figures(history)
@@ -142,6 +150,12 @@ class Philly:
         reached = None if goal is None else ours.mean_wait_s <= goal and not left
         compare = "" if goal is None else f"at most {goal:,} s" + (f" ({what})" if what else "")
         return Line(name, f"{ours.mean_wait_s:,.0f} s{moved}{lost}{left}", compare, reached, took)
+
+
+def _behind_walls(site: Site) -> Iterator[Site]:
+    for team in site.teams:
+        nodes = tuple(node for node in site.nodes if node.pool == team.name)
+        yield Site(nodes, (Pool(team.name),), (team,), pools_of={team.id: (team.name,)})
 
 
 def free_turns(tier: Tier, *, turn_s: int) -> Policy:

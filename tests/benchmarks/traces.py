@@ -30,7 +30,7 @@ def main() -> int:
         print("Say where the traces are: make bench-traces TRACES=/path/to/traces", file=sys.stderr)
         return 2
     folder = Path(chosen.traces)
-    print(COLUMNS.format("what", "ours", "to compare", "reached", "took"))
+    print(COLUMNS.format("what", "ours", "to compare", "reached", "CPU"))
     for line in _lines(folder, parts, f"_{chosen.nodes}"):
         reached = {None: "", True: "yes", False: "NO"}[line.reached]
         print(COLUMNS.format(line.name, line.figure, line.compare, reached, f"{line.seconds:.0f} s"), flush=True)

@@ -9,7 +9,7 @@ from scheduling.core.policy import Policy, SizeRule, Tier
 from scheduling.simulator.files.reading import Block, read_file
 
 #: knobs by which something is divided, or without which nothing would be found
-AT_LEAST_ONE = frozenset({"attained_base", "suspend_mib_per_s", "resume_mib_per_s", "max_victims"})
+AT_LEAST_ONE = frozenset({"attained_base", "attained_levels", "suspend_mib_per_s", "resume_mib_per_s", "max_victims"})
 
 
 def read_policy(path: Path) -> Policy:

@@ -97,11 +97,11 @@ def test_departments_take_turns_by_their_own_shares():
 
 
 def test_turns_grow_longer_and_never_swap_back_at_once():
-    """One card that two borrowing teams want: each is let in again when the other has had twice its service."""
+    """One card that two borrowing teams want: each is let in again when the other is a level above it."""
     toy = Turning(cluster("n1 .", teams=(team(RED), team(BLUE))), TURNS)
     toy.submit(job(1, team=RED))
     toy.submit(job(2, team=BLUE))
-    for _ in range(100):
+    for _ in range(200):
         toy.step(300)
     victims = [victim for _, _, victim in toy.evictions]
     assert len(victims) >= 4
