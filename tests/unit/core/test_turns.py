@@ -6,6 +6,7 @@ from itertools import pairwise
 from scheduling.core.cluster import Quota, Team
 from scheduling.core.plan import plan
 from scheduling.core.policy import Policy, SizeRule, Tier
+from scheduling.core.queue import size_of
 from scheduling.core.units import GPU_UNITS
 from tests.pictures import ask, cluster, letter
 from tests.properties.test_turns import Turning
@@ -96,17 +97,23 @@ def test_departments_take_turns_by_their_own_shares():
     ]
 
 
-def test_turns_grow_longer_and_never_swap_back_at_once():
-    """One card that two borrowing teams want: each is let in again when the other is a level above it."""
+def test_turns_grow_longer_until_nobody_is_a_level_above():
+    """One card that two borrowing teams want: each is let in again when the other is a level above it; at the last
+    level whoever runs stays."""
     toy = Turning(cluster("n1 .", teams=(team(RED), team(BLUE))), TURNS)
     toy.submit(job(1, team=RED))
     toy.submit(job(2, team=BLUE))
     for _ in range(200):
         toy.step(300)
     victims = [victim for _, _, victim in toy.evictions]
-    assert len(victims) >= 4
-    assert victims[:4] == [1, 2, 1, 2]
+    assert victims == [1, 2, 1]
     times = [at for at, _, _ in toy.evictions]
     gaps = [later - earlier for earlier, later in pairwise(times)]
     assert min(gaps) >= TURNS.turn_s
     assert gaps == sorted(gaps)
+
+
+def test_service_counts_in_levels_of_four_and_the_last_has_no_end():
+    policy = replace(TURNS, attained_base=100, attained_levels=4)
+    services = (0, 99, 100, 399, 400, 1599, 1600, 10**9)
+    assert [size_of(policy, 0, left_s=7, attained=served) for served in services] == [0, 0, 1, 1, 2, 2, 3, 3]
