@@ -58,6 +58,7 @@ class Candidates:
         self._teams: dict[int, dict[int, tuple[int, int]]] = {}
         self._holdings: dict[str, dict[int, Holdings]] = {}
         self._nodes: dict[tuple[str, int, int], list[int]] = {}
+        self._some_suspend: bool | None = None
         self._most_served: dict[tuple[str, int, int], int] = {}
 
     def fall(self, jobs: tuple[int, ...], nodes: set[int]) -> None:
@@ -146,6 +147,13 @@ class Candidates:
         return victim
 
     # ---------------------------------------------------------------------------------------- suspend
+    def some_suspend(self) -> bool:
+        """Is there any run that may be suspended? Where there is none, nobody can have a turn."""
+        if self._some_suspend is None:
+            allowed = self.policy.suspend
+            self._some_suspend = allowed and any(run.ask.suspendable for run in self.state.runs.values())
+        return self._some_suspend
+
     def suspend_cost_s(self, run: Run) -> int:
         """Suspend and resume, from the job's GPU memory at the measured speeds."""
         return self.policy.suspend_cost_s(run.ask.saved_mib)

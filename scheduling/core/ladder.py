@@ -57,11 +57,13 @@ class Ladder:
             else:
                 lacking.append((pool, units, code))
         may_evict = kind.evicts and ask.may_evict_from <= self.now
-        if may_evict:
-            for pool, units, _ in (*full, *(lack for lack in lacking if lack[2] is HoldCode.TEAM_LIMIT)):
-                claim = self.eviction.make_room(ask, kind, pool, units)
-                if claim is not None:
-                    return self._claim(claim)
+        # Not where only its owner's own limit is in the way: another's job of the same kind may still find victims.
+        where = (*full, *(lack for lack in lacking if lack[2] is HoldCode.TEAM_LIMIT)) if may_evict else ()
+        for pool, units, _ in where:
+            claim = self.eviction.make_room(ask, kind, pool, units)
+            if claim is not None:
+                return self._claim(claim)
+        if where:
             kind.evicts = self.eviction.rights.rotates(kind)  # turns depend on each job's own size
         if not full:
             pool, units, code = lacking[0]

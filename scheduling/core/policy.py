@@ -30,7 +30,11 @@ DAY = 86_400
 @dataclass(frozen=True, slots=True)
 class Policy:
     # -- order
-    tiers: tuple[Tier, ...] = (Tier("production"), Tier("normal"), Tier("batch", rotate=True))
+    tiers: tuple[Tier, ...] = (
+        Tier("production"),
+        Tier("normal"),
+        Tier("batch", size_rule=SizeRule.ATTAINED, rotate=True),
+    )
     #: after so long, past use above the guarantee counts half; 0: the past counts nothing
     half_life_s: int = 7 * DAY
     #: attained service is compared in so many levels: less than the base, then up to base * 4**n unit-seconds; the base

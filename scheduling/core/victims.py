@@ -139,8 +139,10 @@ class Rights:
     def rotates(self, kind: Kind) -> bool:
         """May jobs of this kind take turns with their likes? (Without a size rule all are of one size, and nobody comes
         after anybody.)"""
-        tiers = self.policy.tiers
-        return kind.tier < len(tiers) and tiers[kind.tier].rotate and tiers[kind.tier].size_rule is not SizeRule.NONE
+        tier = self.policy.tiers[kind.tier] if kind.tier < len(self.policy.tiers) else None
+        if tier is None or not tier.rotate or tier.size_rule is SizeRule.NONE:
+            return False
+        return self.candidates.some_suspend()
 
     def _is_critical(self, kind: Kind) -> bool:
         tiers = self.policy.tiers

@@ -224,3 +224,13 @@ def test_past_use_above_the_guarantee_counts_against_a_team_and_fades():
 def test_a_cycle_in_the_team_tree_is_refused():
     with pytest.raises(CyclicTeams):
         plan(cluster("n1 .", teams=(team(1, parent=2), team(2, parent=1))), Policy(), 0)
+
+
+def test_a_person_at_his_own_limit_does_not_keep_a_colleague_from_evicting():
+    teams = (team(RED, 2, user_limit=GPU_UNITS),)
+    mine, theirs = (
+        ask(1, gpus=1, team=RED, user=1, tier="production"),
+        ask(2, gpus=1, team=RED, user=2, tier="production"),
+    )
+    drawn = {"a": ask(8, gpus=1, team=RED, user=1), "b": ask(9, gpus=1, team=RED, user=3)}
+    assert evicted(plan(cluster("n1 ab", mine, theirs, teams=teams, drawn=drawn), Policy(), NOW)) != []

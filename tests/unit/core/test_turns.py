@@ -113,6 +113,12 @@ def test_turns_grow_longer_until_nobody_is_a_level_above():
     assert gaps == sorted(gaps)
 
 
+def test_batch_work_takes_turns_unless_the_policy_says_otherwise():
+    world = cluster("n1 a", job(1, team=RED), teams=(team(RED, 1),), drawn={"a": job(9, team=RED)})
+    assert turned(plan(world, Policy(), 700)) == [(letter("a"), 1)]
+    assert turned(plan(world, Policy(suspend=False), 700)) == []
+
+
 def test_service_counts_in_levels_of_four_and_the_last_has_no_end():
     policy = replace(TURNS, attained_base=100, attained_levels=4)
     services = (0, 99, 100, 399, 400, 1599, 1600, 10**9)
