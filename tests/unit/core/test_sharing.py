@@ -227,10 +227,9 @@ def test_a_cycle_in_the_team_tree_is_refused():
 
 
 def test_a_person_at_his_own_limit_does_not_keep_a_colleague_from_evicting():
-    teams = (team(RED, 2, user_limit=GPU_UNITS),)
-    mine, theirs = (
-        ask(1, gpus=1, team=RED, user=1, tier="production"),
-        ask(2, gpus=1, team=RED, user=2, tier="production"),
-    )
-    drawn = {"a": ask(8, gpus=1, team=RED, user=1), "b": ask(9, gpus=1, team=RED, user=3)}
-    assert evicted(plan(cluster("n1 ab", mine, theirs, teams=teams, drawn=drawn), Policy(), NOW)) != []
+    """The first person comes first, because the second has had more in the past, but is at the limit."""
+    asks = (ask(number, gpus=1, team=RED, user=number, tier="production") for number in (1, 2))
+    drawn = {"a": ask(8, gpus=1, team=RED, user=1, tier="production"), "b": ask(9, gpus=1, team=RED, user=3)}
+    world = cluster("n1 ab", *asks, teams=(team(RED, 2, user_limit=GPU_UNITS),), drawn=drawn)
+    world = replace(world, past=(Past(RED, 2, "gpu", 5 * GPU_UNITS, NOW),))
+    assert evicted(plan(world, Policy(), NOW)) == [letter("b")]
