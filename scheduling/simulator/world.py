@@ -13,19 +13,19 @@ import heapq
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
-from scheduling.core.cluster import Ask, Outcome, Part, Run, requeued
+from scheduling.core.cluster import Ask, Outcome, Run, requeued
 from scheduling.core.decisions import Place, Plan
 from scheduling.core.forecast import estimate_starts
 from scheduling.core.lifecycle import EndReason, JobState
 from scheduling.core.plan import Planner
-from scheduling.core.policy import DAY, Policy, SizeRule
-from scheduling.core.queue import size_of
+from scheduling.core.policy import DAY, Policy
 from scheduling.simulator.gauge import Gauge
 from scheduling.simulator.history import History, Record
 from scheduling.simulator.options import Limits, Options
 from scheduling.simulator.runtimes import UsedOfLimit
 from scheduling.simulator.site import Site
 from scheduling.simulator.traces.job import TraceJob
+from scheduling.simulator.turns import Turns, units_of
 
 
 class Stuck(Exception):
@@ -72,10 +72,9 @@ class World:
         self._look_at = -1
         self._used, self._to_promise = UsedOfLimit(), list[int]()
         self._tiers = {tier.name for tier in policy.tiers}
-        self._turns = any(tier.rotate for tier in policy.tiers)
-        self._levels = {tier.name for tier in policy.tiers if tier.size_rule is SizeRule.ATTAINED}
+        self._turns = Turns(policy)
         protected = policy.min_runtime_s > 0 or any(team.min_runtime_s for team in site.teams)
-        self._restless = protected or (self._turns and not policy.keeps_work)
+        self._restless = protected or (self._turns.taken and not policy.keeps_work)
 
     # ---------------------------------------------------------------------------------------- the clock
     def run(self) -> History:
@@ -123,7 +122,9 @@ class World:
             self._requeue(now, life)
         elif kind == _TURN:
             self._next_turn(now, life)
-            return self._gives_turn(now, life)
+            assert life.run is not None
+            asks = (self._lives[number].ask for number in self._waiting)
+            return self._turns.wanted(life.run, self.planner.queue, now, filter(None, asks))
         return True
 
     # ---------------------------------------------------------------------------------------- what happens to a job
@@ -171,39 +172,14 @@ class World:
             self.options.limits is not Limits.UNKNOWN and life.record.job.limit_s is not None
         ):
             heapq.heappush(self._events, (now + lasts, _END, place.job, life.attempt))
-        if self._turns and life.run.ask.suspendable:
+        if self._turns.taken and life.run.ask.suspendable:
             self._next_turn(now, life)
 
     def _next_turn(self, now: int, life: _Life) -> None:
-        """When this run can next be taken over: after its turn, then whenever its level of service rises."""
-        run, base = life.run, max(1, self.policy.attained_base)
-        assert run is not None
-        turn, units = run.held_at + self.policy.turn_s, max(1, _units(run.parts))
-        if now >= turn:
-            if run.ask.tier not in self._levels:
-                return
-            service = run.ask.attained + units * (now - run.held_at)
-            level = size_of(self.policy, self.planner.queue.tier_of(run.ask), left_s=0, attained=service)
-            if level == self.policy.attained_levels - 1:
-                return
-            rises = base << 2 * level
-            turn = now + max(1, -(-(rises - service) // units))
-        heapq.heappush(self._events, (turn, _TURN, run.job, life.attempt))
-
-    def _gives_turn(self, now: int, life: _Life) -> bool:
-        """Is anybody waiting who comes before this run by the size rule, and could use its pool?"""
-        run = life.run
-        assert run is not None
-        ran, tier = now - run.running_at, self.planner.queue.tier_of(run.ask)
-        attained = run.ask.attained + _units(run.parts) * ran
-        size = size_of(self.policy, tier, left_s=run.ask.limit_s - ran, attained=attained)
-        for job in self._waiting:
-            ask = self._lives[job].ask
-            assert ask is not None
-            meets = ask.tier == run.ask.tier and (not ask.shape.pools or run.pool in ask.shape.pools)
-            if meets and size_of(self.policy, tier, left_s=ask.limit_s, attained=ask.attained) < size:
-                return True
-        return False
+        assert life.run is not None
+        turn = self._turns.next_of(life.run, self.planner.queue, now)
+        if turn is not None:
+            heapq.heappush(self._events, (turn, _TURN, life.run.job, life.attempt))
 
     def _stop(self, now: int, life: _Life) -> Run:
         """Take its GPUs away; what it did since its last start is added to what it has run."""
@@ -231,7 +207,7 @@ class World:
         run = self._stop(now, life)
         ran = now - run.held_at
         life.record.suspensions += 1
-        attained = run.ask.attained + _units(run.parts) * ran
+        attained = run.ask.attained + units_of(run.parts) * ran
         spent = 0 if self.options.cost_s else self.policy.suspend_cost_s(run.ask.saved_mib)
         ask = replace(run.ask, attained=attained, limit_s=max(1, run.ask.limit_s - ran + self._charge(life, spent)))
         if not self.policy.keeps_work:
@@ -322,7 +298,3 @@ class World:
             return False
         self._requeue(now, life)
         return True
-
-
-def _units(parts: tuple[Part, ...]) -> int:
-    return sum(piece.units for part in parts for piece in part.pieces)
