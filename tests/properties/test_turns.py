@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from scheduling.core.lifecycle import JobState
 from scheduling.core.policy import SizeRule, Tier
 from scheduling.core.units import GPU_UNITS
-from tests.properties.test_plan_properties import THOROUGH, everything
+from tests.properties import test_plan_properties as properties
+from tests.properties.test_plan_properties import THOROUGH
 from tests.properties.toy import Toy
 from tests.properties.worlds import stories
 
@@ -27,6 +28,24 @@ class Turning(Toy):
             waiting = self.planner.queue.asks[run.job]
             served = units * (run.since - run.running_at)
             self.planner.submit(replace(waiting, attained=waiting.attained + served))
+
+
+def everything(before, outcome, toy):
+    """The invariants of every plan, but for one: work that its team is owed may have to wait for its turn, as long as
+    it is the team's own work that goes on instead, of the same tier or a higher one."""
+    properties.check_one_decision_each(before, outcome, toy)
+    properties.check_nothing_is_held_twice(before, outcome, toy)
+    properties.check_gangs_are_whole(before, outcome, toy)
+    properties.check_no_limit_is_exceeded(before, outcome, toy)
+    properties.check_victims_have_a_beneficiary(before, outcome, toy)
+    asked = {ask.job: ask for ask in before.asks}
+    for claim in outcome.claims:
+        for victim in claim.victims:
+            run, account = toy.planner.runs[victim], toy.planner.account(claim.pool, toy.planner.runs[victim].ask.team)
+            if run.ask.team == asked[claim.job].team:
+                assert toy.planner.queue.tier_of(run.ask) >= toy.planner.queue.tier_of(asked[claim.job])
+            else:
+                assert account.used > account.guaranteed
 
 
 def with_turns(story):
