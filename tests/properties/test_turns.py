@@ -15,7 +15,7 @@ from tests.properties.worlds import stories
 
 TIERS = (Tier("production"), Tier("normal"), Tier("batch", rotate=True, size_rule=SizeRule.ATTAINED))
 #: BERTH_LOOPS=10000 looks into so many random worlds
-LOOPS = settings(THOROUGH, max_examples=int(os.environ.get("BERTH_LOOPS", "10")))
+LOOPS = settings(THOROUGH, max_examples=int(os.environ.get("BERTH_LOOPS", "6")))
 
 
 class Turning(Toy):
