@@ -21,11 +21,8 @@ def fitting_jobs(
     fit = []
     for job in read:
         try:
-            for column in ("topology_required", "topology_preferred") if levels is not None else ():
-                level = getattr(job, column)
-                if level and level not in (*(levels or ()), NODE):
-                    known = ", ".join((*(levels or ()), NODE))
-                    raise BadTrace(file, job.line, column, f"the policy has no level {level!r}, only {known}")
+            if levels is not None:
+                _check_levels(job, (*levels, NODE), file)
             if not site.could_ever_hold(job):
                 raise BadTrace(
                     file,
@@ -40,6 +37,15 @@ def fitting_jobs(
         else:
             fit.append(job)
     return fit
+
+
+def _check_levels(job: TraceJob, levels: tuple[str, ...], file: str) -> None:
+    for column, level in (
+        ("topology_required", job.topology_required),
+        ("topology_preferred", job.topology_preferred),
+    ):
+        if level and level not in levels:
+            raise BadTrace(file, job.line, column, f"the policy has no level {level!r}, only {', '.join(levels)}")
 
 
 def _size(job: TraceJob) -> str:
