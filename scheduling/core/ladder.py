@@ -184,6 +184,8 @@ class Ladder:
             self.state.ledger.rollback(mark)
             if fits:
                 return self.causes.of(HoldCode.RESERVED)
+            if not self.state.explain and not want.shape.gpus:
+                return self.causes.of(HoldCode.CPU_BUSY)  # nobody is told; only cards bind others of its family
             known = capacity_cause(self.causes, self.state, want)
             binds_all = known.code in BINDS_ALL
             self._why[alike if binds_all else (*alike, ask.shape)] = known
