@@ -101,12 +101,16 @@ class TimeMap:
 
     def promise(self, job: int, at: int, until: int, parts: tuple[Part, ...]) -> None:
         """Keep these parts for the job: from now on nothing may reach into them."""
+        # One promise for all replicas on a node: what is promised there is summed up again and again.
+        by_node: dict[int, list[Part]] = {}
         for part in parts:
-            host = self.search.ledger.hosts[part.node]
+            by_node.setdefault(part.node, []).append(part)
+        for node, here in by_node.items():
             cards = 0
-            for piece in part.pieces:
+            for piece in (piece for part in here for piece in part.pieces):
                 cards |= 1 << self.search.ledger.where[piece.gpu][1]
-            self.search.promises.add(host.id, Promise(at, until, cards, part.cpu_millis, part.memory_mib, job=job))
+            cpu, memory = sum(part.cpu_millis for part in here), sum(part.memory_mib for part in here)
+            self.search.promises.add(node, Promise(at, until, cards, cpu, memory, job=job))
 
     # ---------------------------------------------------------------------------------------- per node
     def _hosts(self, groups: Options) -> list[tuple[int, Host, int]]:
