@@ -16,6 +16,9 @@ class Clock(Protocol):
     def monotonic(self) -> float:
         """Seconds that never jump; only differences mean anything."""
 
+    def boottime(self) -> float:
+        """Seconds since the machine was started, sleep included: comparable between processes of one boot."""
+
 
 class SystemClock:
     def now(self) -> datetime:
@@ -23,6 +26,9 @@ class SystemClock:
 
     def monotonic(self) -> float:
         return time.monotonic()
+
+    def boottime(self) -> float:
+        return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 class ManualClock:
@@ -36,6 +42,9 @@ class ManualClock:
         return self._now
 
     def monotonic(self) -> float:
+        return self._seconds
+
+    def boottime(self) -> float:
         return self._seconds
 
     def advance(self, step: timedelta) -> None:
@@ -52,6 +61,10 @@ def now() -> datetime:
 
 def monotonic() -> float:
     return _clock.monotonic()
+
+
+def boottime() -> float:
+    return _clock.boottime()
 
 
 @contextlib.contextmanager

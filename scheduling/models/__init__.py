@@ -1,5 +1,6 @@
 from scheduling.models.allocation import Allocation
 from scheduling.models.claim import Booking, Claim, ClaimedSlot
+from scheduling.models.enrolment import Enrolment, JoinToken
 from scheduling.models.job import Job, JobTransition
 from scheduling.models.node import Gpu, Node, NodeState, Pool, Slot, SlotKind
 from scheduling.models.usage import Outlook, PastUse
@@ -9,9 +10,11 @@ __all__ = [
     "Booking",
     "Claim",
     "ClaimedSlot",
+    "Enrolment",
     "Gpu",
     "Job",
     "JobTransition",
+    "JoinToken",
     "Node",
     "NodeState",
     "Outlook",

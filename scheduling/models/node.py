@@ -27,7 +27,8 @@ class NodeState(models.TextChoices):
     CORDONED = "cordoned"
     DRAINING = "draining"
     LOST = "lost"
-    FENCED = "fenced"
+    FENCED = "fenced"  # lost for so long that what ran there has ended, whatever the machine does
+    RETURNED = "returned"  # answers again, and is still ending what it should not run
 
 
 class Node(models.Model):
@@ -47,6 +48,8 @@ class Node(models.Model):
     # Desired state: bumped in the transaction that changes what should run here; the agent ignores anything older.
     desired_version = models.PositiveBigIntegerField(default=1)
     seen_at = models.DateTimeField(null=True)  # when the last exchange was answered
+    returns_to = models.CharField(max_length=10, blank=True)  # the state before it was lost
+    facts = models.JSONField(default=dict, blank=True)  # the whole inventory as it was last told
     trouble = models.CharField(max_length=300, blank=True)  # what the agent cannot do right now, e.g. engine away
 
     class Meta:
