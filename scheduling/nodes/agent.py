@@ -2,6 +2,8 @@
 
 Everything it knows it can lose: after a restart it observes what the driver shows, fetches the desired state, adopts
 what should run and removes what should not. What to do is decided in reconcile.py, which is pure.
+
+Long because every thread here shares one memory under one lock, and who may touch it when is read best in one place.
 """
 
 import logging
@@ -23,6 +25,7 @@ from scheduling.nodes.driver import (
     Sample,
 )
 from scheduling.nodes.exchange import Desired, Exchange, Report
+from scheduling.nodes.lease import STOP_GRACE_S, Lease
 from scheduling.nodes.probe import answers
 from scheduling.nodes.reconcile import Actions, Launch, Memory, describe, diff
 
@@ -32,11 +35,19 @@ BUSY_INTERVAL_S = 0.5  # between rounds while something is starting
 PROBE_INTERVAL_S = 0.025
 INVENTORY_INTERVAL_S = 60.0
 SAMPLE_INTERVAL_S = 5.0
+OUTDATED = (
+    "The portal tells an older desired state {new} than it told before {old}, so this node changes nothing. If its "
+    "database was restored, run `manage.py node_epoch` there."
+)
 ENGINE_PATIENCE_S = 20.0  # how long a launch is retried while the engine is away
 
 
 class Agent:
-    """One thread that loops, one that probes, and a few that launch and stop. Driver calls happen in these alone."""
+    """One thread that loops, one that probes, and a few that launch and stop. Driver calls happen in these alone.
+
+    lease: for how long containers may run without an answer of the control plane; None where both are one process.
+    describe: adds what the machine says of itself to the driver's inventory.
+    """
 
     def __init__(
         self,
@@ -44,12 +55,18 @@ class Agent:
         node: str,
         driver: Driver,
         exchange: Exchange,
+        lease: Lease | None = None,
+        describe: Callable[[Inventory], Inventory] = lambda inventory: inventory,
         probe: Callable[[tuple[str, int], str], bool] = answers,
         workers: int = 16,
     ) -> None:
         self.node = node
         self.driver = driver
         self._exchange = exchange
+        self._lease = lease
+        self._describe = describe
+        self._unheard = ""  # the last reason why an exchange failed, so that each is logged once
+        self._outdated = ""  # why the control plane's desired state is not taken
         self._probe = probe
         self._memory = Memory()
         self._lock = threading.RLock()  # guards _memory and _seen
@@ -91,9 +108,13 @@ class Agent:
 
     # -- the loop -------------------------------------------------------------------------------------------------
     def _run(self) -> None:
+        looked_back = False
         while not self._stopped.is_set():
             self._wake.clear()
             try:
+                if not looked_back:
+                    self._end_what_outlived_its_lease()
+                    looked_back = True
                 pause = self.round()
             except Exception:  # the process edge: one bad round must not end the node
                 log.exception("round failed")
@@ -117,26 +138,27 @@ class Agent:
             else:
                 self._forget_absent(seen)
                 said = tuple(describe(self._desired.parts, seen, self._memory, busy_before))
+        wanted = {part.spec.allocation for part in self._desired.parts}
+        sent_at = clock.boottime()
         try:
             desired = self._exchange(
                 Report(
                     node=self.node,
                     boot_id=self._inventory.boot_id if self._inventory else "",
+                    held_epoch=self._desired.epoch,
                     held_version=self._desired.version,
                     inventory=inventory,
                     observations=said,
                     samples=samples,
-                    trouble=trouble,
+                    trouble=trouble or self._outdated,
+                    orphans=len(set(seen or ()) - wanted),
                 )
             )
         except ConnectionError as error:
-            log.warning("the control plane does not answer: %s", error)
-            return 2.0
-        self.answered_at = clock.monotonic()
-        if desired.version >= self._desired.version:
-            self._desired = desired
-        if seen is None:
-            return 1.0
+            return self._unanswered(error, seen, inventory)
+        self._answered(desired, sent_at)
+        if seen is None or self._outdated:
+            return min(1.0, desired.interval_s) if seen is None else desired.interval_s
         with self._lock:
             self._drop_memory_of_others()
             actions = diff(self._desired.parts, seen, self._memory)
@@ -144,13 +166,62 @@ class Agent:
             busy = bool(self._memory.launches or self._memory.probing or self._memory.stopping)
         return min(BUSY_INTERVAL_S, self._desired.interval_s) if busy else self._desired.interval_s
 
+    def _answered(self, desired: Desired, sent_at: float) -> None:
+        """Take the desired state, unless it is older than what this node has been told before."""
+        if self._unheard:
+            log.info("%s: the control plane answers again", self.node)
+            self._unheard = ""
+        self.answered_at = clock.monotonic()
+        told = max(self._desired.age, self._lease.told if self._lease else (0, 0))
+        if desired.age >= told:
+            self._desired, self._outdated = desired, ""
+        elif not self._outdated:
+            self._outdated = OUTDATED.format(new=desired.age, old=told)
+            log.error("%s: %s", self.node, self._outdated)
+        if self._lease is not None:
+            self._lease.renew(sent_at=sent_at, lease_s=desired.lease_s, told=self._desired.age)
+
+    def _unanswered(
+        self, error: ConnectionError, seen: dict[str, Observation] | None, inventory: Inventory | None
+    ) -> float:
+        """What runs goes on until the lease is over, and no longer; nothing new is begun."""
+        if str(error) != self._unheard:
+            self._unheard = str(error)
+            log.warning("%s: no answer from the control plane: %s", self.node, error)
+        if inventory is not None:
+            self._inventory_at = float("-inf")  # it did not arrive
+        if self._lease is not None and self._lease.is_over():
+            with self._lock:
+                self._end_all(seen or {})
+        return min(2.0, max(self._desired.interval_s, 0.1))
+
+    def _end_all(self, seen: dict[str, Observation]) -> None:
+        """The portal may give these places to others soon: stop what is there and what is on its way."""
+        overdue = (seen.keys() | self._memory.launches.keys()) - self._memory.stopping
+        if overdue:
+            log.warning("%s: its lease is over, stopping %s", self.node, ", ".join(sorted(overdue)))
+        self._memory.overdue |= overdue
+        self._act(Actions(stop=tuple((key, STOP_GRACE_S) for key in sorted(overdue))))
+
+    def _end_what_outlived_its_lease(self) -> None:
+        """The first thing after a start: while no agent ran, the lease of what is here may have passed."""
+        if self._lease is None or not self._lease.is_over():
+            return
+        try:
+            for observation in self.driver.observe():
+                log.warning("%s: %s outlived its lease, ending it", self.node, observation.allocation)
+                self._memory.overdue.add(observation.allocation)
+                self.driver.stop(observation.allocation, grace_s=0)
+        except DriverError as error:  # the first exchange tells what may run here; the rest is removed as orphans
+            log.warning("%s: cannot end what outlived its lease: %s", self.node, error.message)
+
     def _look_around(self) -> tuple[Inventory | None, tuple[Sample, ...]]:
         """The inventory once a minute and a sample every few seconds; None and nothing in between."""
         at = clock.monotonic()
         inventory: Inventory | None = None
         samples: tuple[Sample, ...] = ()
         if at - self._inventory_at >= INVENTORY_INTERVAL_S:
-            inventory = self._inventory = self.driver.inventory()
+            inventory = self._inventory = self._describe(self.driver.inventory())
             self._inventory_at = at
         if at - self._sampled_at >= SAMPLE_INTERVAL_S:
             samples = tuple(self.driver.sample())
@@ -193,6 +264,7 @@ class Agent:
         running = {part.spec.allocation for part in self._desired.parts if part.run}
         for key in [k for k in self._memory.refused if k not in running]:
             del self._memory.refused[key]
+        self._memory.overdue &= running
 
     # -- acting ---------------------------------------------------------------------------------------------------
     def _act(self, actions: Actions) -> None:

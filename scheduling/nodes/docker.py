@@ -85,6 +85,10 @@ class DockerDriver:
             driver=self.name,
             notes=tuple(note for note in notes if note),
             images=tuple(images),
+            driver_version=self._gpus.driver_version(),
+            engine=f"Docker {info.get('ServerVersion', '')}".strip(),
+            runtimes=tuple(sorted(info.get("Runtimes") or ())),
+            cgroup_driver=str(info.get("CgroupDriver") or ""),
         )
 
     def sample(self) -> Sequence[Sample]:
@@ -189,7 +193,7 @@ class DockerDriver:
         for allocation, attempt in under_way.items():
             if allocation not in seen:
                 phase = Phase.STARTING if attempt.progress is None else Phase.PULLING
-                seen[allocation] = Observation(allocation=allocation, phase=phase, progress=attempt.progress)
+                seen[allocation] = Observation(allocation, phase, progress=attempt.progress, started=False)
         self._endings = {key: known for key, known in self._endings.items() if known.allocation in seen}
         return [seen[allocation] for allocation in sorted(seen)]
 
@@ -213,7 +217,11 @@ class DockerDriver:
                 ((network["IPAddress"], port) for network in networks if network["IPAddress"] and port), None
             )
         return Observation(
-            allocation=allocation, phase=Phase.STARTING, address=address, image_digest=container["ImageID"]
+            allocation=allocation,
+            phase=Phase.STARTING,
+            address=address,
+            image_digest=container["ImageID"],
+            started=state != "created",
         )
 
     def _ending(self, allocation: str, container_id: str) -> Observation:

@@ -79,6 +79,7 @@ class Observation:
     log_tail: str = ""  # last lines, for EXITED
     progress: tuple[int, int] | None = None  # bytes done, bytes in all (0: unknown), while PULLING
     image_digest: str = ""
+    started: bool = True  # False: it is being made, or was made and its process never began
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +93,22 @@ class GpuInfo:
     simulated: bool = False
     mig_enabled: bool | None = None
     pci_bus_id: str | None = None
+    mig_devices: tuple[str, ...] = ()  # UUIDs of the instances it is cut into now
+    numa_node: int | None = None
+    #: (PCI bus id of the other end, links to it); None: the card does not say, (): it has no link
+    nvlinks: tuple[tuple[str, int], ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class InfinibandPort:
+    """One port below /sys/class/infiniband. `rate`: as the kernel words it, e.g. "400 Gb/sec (4X NDR)"."""
+
+    device: str  # e.g. "mlx5_0"
+    port: int
+    state: str  # "ACTIVE", "DOWN", …
+    link_layer: str  # "InfiniBand" or "Ethernet"
+    rate: str = ""
+    numa_node: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +122,15 @@ class Inventory:
     driver: str = ""  # "docker", "process", "simulated"
     notes: tuple[str, ...] = ()  # plain sentences about what this node cannot do, shown on its page
     images: tuple[str, ...] = ()  # image references already on the node
+    # What the machine says of itself beyond what a driver needs; empty or None: it does not say.
+    driver_version: str = ""  # of the NVIDIA kernel driver
+    engine: str = ""  # e.g. "Docker 27.3.1"
+    runtimes: tuple[str, ...] = ()  # of the engine, e.g. "nvidia"
+    cgroup_driver: str = ""  # of the engine: "systemd" or "cgroupfs"
+    disk_mib: int | None = None  # of the file system with the volumes
+    disk_free_mib: int | None = None
+    infiniband: tuple[InfinibandPort, ...] = ()
+    labels: tuple[tuple[str, str], ...] = ()  # as Node Feature Discovery names them
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ from scheduling.nodes.driver import GpuInfo, Sample
 MIB = 1024 * 1024
 SIMULATED_MODEL = "Simulated GPU"
 SIMULATED_MEMORY_MIB = 80 * 1024
+_MOST_NVLINKS = 18  # NVML_NVLINK_MAX_LINKS of an H100; a card refuses the numbers that it lacks
 _SIMULATED_NAMES = uuid.UUID("6f0f8a0e-6a9b-5c51-9a39-6b3f0d5c7d10")  # namespace of the made-up UUIDs, never change it
 
 NO_DRIVER = "This machine has no NVIDIA driver."
@@ -34,6 +35,9 @@ class GpuSource(Protocol):
 
     def sample(self) -> tuple[Sample, ...]:
         """One reading of each of them."""
+
+    def driver_version(self) -> str:
+        """Of the kernel driver; empty where there is none or it does not say."""
 
     def notes(self) -> tuple[str, ...]:
         """Plain sentences about what is wrong or made up here; empty when all is as it seems."""
@@ -66,6 +70,9 @@ class NvmlGpus:
 
     def sample(self) -> tuple[Sample, ...]:
         return tuple(sample for _, card in self._cards() if (sample := self._reading(card)))
+
+    def driver_version(self) -> str:
+        return _text(self._ask("nvmlSystemGetDriverVersion") or "") if self._started else ""
 
     def notes(self) -> tuple[str, ...]:
         in_mig_mode = [MIG_ON.format(index=gpu.index, uuid=gpu.uuid) for gpu in self.inventory() if gpu.mig_enabled]
@@ -131,7 +138,30 @@ class NvmlGpus:
             memory_mib=None if memory is None else int(memory.total) // MIB,
             mig_enabled=None if mig is None else bool(mig[0]),
             pci_bus_id=None if pci is None else _text(pci.busId),
+            mig_devices=tuple(self._mig_devices(card)) if mig is not None and mig[0] else (),
+            nvlinks=self._nvlinks(card),
         )
+
+    def _mig_devices(self, card: Any) -> Iterator[str]:
+        for number in range(int(self._ask("nvmlDeviceGetMaxMigDeviceCount", card) or 0)):
+            instance = self._ask("nvmlDeviceGetMigDeviceHandleByIndex", card, number)  # refused for a free place
+            name = None if instance is None else self._ask("nvmlDeviceGetUUID", instance)
+            if name is not None:
+                yield _text(name)
+
+    def _nvlinks(self, card: Any) -> tuple[tuple[str, int], ...] | None:
+        """What its active NVLinks lead to: other cards, or the switches that all cards of one island share."""
+        ends: dict[str, int] = {}
+        answered = False
+        for link in range(_MOST_NVLINKS):
+            state = self._ask("nvmlDeviceGetNvLinkState", card, link)
+            answered = answered or state is not None
+            if not state:
+                continue
+            far = self._ask("nvmlDeviceGetNvLinkRemotePciInfo", card, link)
+            end = "unknown" if far is None else _text(far.busId)
+            ends[end] = ends.get(end, 0) + 1
+        return tuple(sorted(ends.items())) if answered else None
 
     def _reading(self, card: Any) -> Sample | None:
         name = self._ask("nvmlDeviceGetUUID", card)
@@ -203,6 +233,9 @@ class SimulatedGpus:
         with self._lock:
             loads = sorted(self._loads.values(), key=lambda load: load.pid)
         return tuple(simulated_reading(gpu, loads) for gpu in self._gpus)
+
+    def driver_version(self) -> str:
+        return ""
 
     def notes(self) -> tuple[str, ...]:
         if not self._gpus:

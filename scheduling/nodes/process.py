@@ -92,6 +92,7 @@ class ProcessDriver:
             boot_id=self._boot,
             driver=self.name,
             notes=(*notes, *self._gpus.notes()),
+            driver_version=self._gpus.driver_version(),
         )
 
     def sample(self) -> Sequence[Sample]:

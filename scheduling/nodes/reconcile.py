@@ -7,6 +7,8 @@ from scheduling.nodes.driver import ContainerSpec, Observation, Phase
 from scheduling.nodes.exchange import DesiredPart
 
 ORPHAN_GRACE_S = 5
+LEASE_OVER = "lease-over"
+LEASE_OVER_SENTENCE = "Its node could not reach the portal for so long that it had to end it."
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +38,7 @@ class Memory:
     ready: dict[str, tuple[str, int]] = field(default_factory=dict)
     probing: dict[str, ContainerSpec] = field(default_factory=dict)
     stopping: set[str] = field(default_factory=set)
+    overdue: set[str] = field(default_factory=set)  # ended by this agent because their lease was over
 
 
 def diff(parts: Sequence[DesiredPart], seen: Mapping[str, Observation], memory: Memory) -> Actions:
@@ -49,9 +52,13 @@ def diff(parts: Sequence[DesiredPart], seen: Mapping[str, Observation], memory: 
                 stop.append((key, part.spec.grace_s))
             continue
         here = seen.get(key)
+        if key in memory.overdue:
+            if here is not None and key not in memory.stopping:
+                stop.append((key, ORPHAN_GRACE_S))
+            continue
         under_way = key in memory.launches and memory.launches[key].under_way
         # Made but never started: whoever launched it died in between, and the driver's launch finishes it.
-        halfway = here is not None and here.phase is Phase.STARTING and here.address is None and part.spec.port > 0
+        halfway = here is not None and here.phase is Phase.STARTING and _is_unfinished(part.spec, here)
         if here is None or halfway:
             at_rest = not under_way and key not in memory.refused and key not in memory.stopping
             if at_rest and (halfway or not part.launched):
@@ -79,10 +86,13 @@ def describe(
         if not part.run:
             if here is None and launch is None and key not in memory.stopping and key not in busy:
                 said.append(Observation(key, Phase.GONE))
+        elif key in memory.overdue:  # whatever is left of it goes; its exit is our doing and says nothing
+            if here is None and launch is None and key not in memory.stopping and key not in busy:
+                said.append(Observation(key, Phase.GONE, code=LEASE_OVER, message=LEASE_OVER_SENTENCE))
         elif key in memory.refused and here is None:
             code, message = memory.refused[key]
             said.append(Observation(key, Phase.REFUSED, code=code, message=message))
-        elif here is not None and here.phase is Phase.STARTING and (key in memory.ready or not part.spec.port):
+        elif here is not None and here.phase is Phase.STARTING and _is_ready(part.spec, here, memory):
             said.append(Observation(key, Phase.READY, address=here.address, image_digest=here.image_digest))
         elif here is not None:
             said.append(here)
@@ -94,3 +104,12 @@ def describe(
                 Observation(key, Phase.GONE, code="vanished", message="Its container was removed from outside Berth.")
             )
     return said
+
+
+def _is_unfinished(spec: ContainerSpec, here: Observation) -> bool:
+    return not here.started or (here.address is None and spec.port > 0)
+
+
+def _is_ready(spec: ContainerSpec, here: Observation, memory: Memory) -> bool:
+    """A server has answered the probe; what serves nothing is ready once it runs."""
+    return spec.allocation in memory.ready or (not spec.port and here.started)

@@ -46,6 +46,12 @@ def test_a_container_that_was_made_but_never_started_is_launched_to_the_end():
     assert diff([part()], halfway, Memory(launches={"1": Launch()})).launch == ()
 
 
+def test_one_that_serves_nothing_is_launched_to_the_end_as_well_and_not_ready_before():
+    halfway = {"1": Observation("1", Phase.STARTING, started=False)}
+    assert [spec.allocation for spec in diff([part(port=0)], halfway, Memory()).launch] == ["1"]
+    assert [o.phase for o in describe([part(port=0)], halfway, Memory())] == [Phase.STARTING]
+
+
 def test_a_ready_container_is_not_probed_again():
     memory = Memory(ready={"1": ADDRESS})
     assert diff([part()], seen(), memory).probe == ()

@@ -204,3 +204,34 @@ def test_a_simulated_gpu_shows_exactly_what_its_processes_do() -> None:
 def test_no_gpus_at_all_can_be_asked_for() -> None:
     assert SimulatedGpus(0, site="s1").inventory() == ()
     assert SimulatedGpus(0, site="s1").notes() == ()
+
+
+def test_nvlinks_are_counted_by_what_they_lead_to_and_mig_instances_are_named():
+    class Linked(FakeNvml):
+        def nvmlDeviceGetMigMode(self, card: int) -> list[int]:
+            return [1, 1]
+
+        def nvmlDeviceGetMaxMigDeviceCount(self, card: int) -> int:
+            return 7
+
+        def nvmlDeviceGetMigDeviceHandleByIndex(self, card: int, number: int) -> str:
+            if number > 1:
+                raise self.NVMLError_NotSupported("Not Found")
+            return f"{card}-mig-{number}"
+
+        def nvmlDeviceGetNvLinkState(self, card: int, link: int) -> int:
+            if link >= 4:
+                raise self.NVMLError_NotSupported("Invalid Argument")
+            return int(link != 3)  # the last one is down
+
+        def nvmlDeviceGetNvLinkRemotePciInfo(self, card: int, link: int) -> object:
+            return SimpleNamespace(busId=b"00000000:C1:00.0" if link else b"00000000:C2:00.0")
+
+    (first, _) = NvmlGpus(Linked()).inventory()
+    assert first.nvlinks == (("00000000:C1:00.0", 2), ("00000000:C2:00.0", 1))
+    assert first.mig_devices == ("GPU-0-mig-0", "GPU-0-mig-1")
+
+
+def test_a_card_that_does_not_tell_its_links_is_not_said_to_have_none():
+    (first, _) = NvmlGpus(FakeNvml()).inventory()
+    assert (first.nvlinks, first.mig_devices) == (None, ())

@@ -35,7 +35,7 @@ def engine_answers(base_url: str | None, *, timeout: float = 3.0) -> str | None:
             "and dials them directly, so set BERTH_DOCKER_HOST to a unix:// address."
         )
     try:
-        info = _ask(url.removeprefix("unix://"), "/info", timeout=timeout)
+        info = ask_engine(url.removeprefix("unix://"), "/info", timeout=timeout)
     except PermissionError:
         return f"The Docker Engine's socket {url} may not be opened by this user; start Berth as root to use Docker."
     except (OSError, http.client.HTTPException, ValueError) as error:
@@ -55,7 +55,8 @@ def engine_answers(base_url: str | None, *, timeout: float = 3.0) -> str | None:
     return None
 
 
-def _ask(path: str, target: str, *, timeout: float) -> dict[str, Any]:
+def ask_engine(path: str, target: str, *, timeout: float = 3.0) -> dict[str, Any]:
+    """One GET at the socket `path`. Raises OSError, HTTPException, or ValueError for an answer that is none."""
     connection = _SocketConnection(path, timeout)
     try:
         connection.request("GET", target)
