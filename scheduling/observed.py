@@ -8,14 +8,15 @@ from django.db import transaction
 from django.db.models import F
 
 from scheduling.core.cluster import Outcome, Run, requeued
-from scheduling.core.lifecycle import EndReason, JobEvent, JobState, final_state
+from scheduling.core.lifecycle import HOLDING, EndReason, JobEvent, JobState, final_state
 from scheduling.desired import desired_for
 from scheduling.enact import wake_on_commit
 from scheduling.inventory import record_inventory, record_samples
-from scheduling.models import Allocation, Gpu, Job, Node, Slot
+from scheduling.models import Allocation, Gpu, Job, Node, NodeState, Slot
 from scheduling.news import tell
 from scheduling.nodes.driver import Observation, Phase
 from scheduling.nodes.exchange import Desired, Report
+from scheduling.nodes.reconcile import LEASE_OVER
 from scheduling.records.usage import settle
 from scheduling.shaping import ask_of, seconds
 from scheduling.transitions import StaleJob, move_job
@@ -32,21 +33,28 @@ class UnknownNode(ConnectionError):
 
 def exchange(report: Report, *, now: datetime) -> Desired:
     """Take a report, answer the desired state: the control plane's side of the node protocol."""
+    return desired_for(take_report(report, now=now))
+
+
+def take_report(report: Report, *, now: datetime, pool: str = "") -> Node:
+    """Apply a report. Answers the node with its present version."""
     if report.inventory is not None:
-        record_inventory(report.node, report.inventory, now=now)
+        record_inventory(report.node, report.inventory, now=now, pool_name=pool)
     node = Node.objects.filter(name=report.node).first()
     if node is None:
         raise UnknownNode(report.node)
     _note_alive(node, report, now)
-    record_samples(report.samples)
+    record_samples(node, report.samples)
     for observation in report.observations:
         try:
             with transaction.atomic():
                 _apply(node, observation, now)
         except StaleJob:
             log.info("allocation %s: its job moved meanwhile, the next report settles it", observation.allocation)
-    node.refresh_from_db(fields=["desired_version"])
-    return desired_for(node)
+    if report.observations:
+        node.refresh_from_db(fields=["desired_version"])
+    _take_back(node, report)
+    return node
 
 
 def _note_alive(node: Node, report: Report, now: datetime) -> None:
@@ -56,6 +64,26 @@ def _note_alive(node: Node, report: Report, now: datetime) -> None:
     if back:  # it can take work again, or no longer
         log.log(logging.WARNING if trouble else logging.INFO, "node %s: %s", node.name, trouble or "answers")
         transaction.on_commit(wired().hint_tick)
+
+
+def _take_back(node: Node, report: Report) -> None:
+    """A node that was lost answers. It takes new work once it runs nothing but what it should: what was given up
+    meanwhile is no part of its desired state any more, and would meet the new work on the same GPUs."""
+    if node.state in (NodeState.LOST, NodeState.FENCED):
+        Node.objects.filter(pk=node.pk, state=node.state).update(state=NodeState.RETURNED)
+        log.warning("node %s: answers again", node.name)
+    elif node.state == NodeState.RETURNED and not report.orphans and report.held_version == node.desired_version:
+        state = node.returns_to or NodeState.READY
+        Node.objects.filter(pk=node.pk, state=node.state).update(state=state, returns_to="")
+        log.warning("node %s: %s again", node.name, state)
+        transaction.on_commit(wired().hint_tick)
+
+
+def release_fenced(lead: Allocation, *, now: datetime) -> None:
+    """Free a part of a lost node, of which nothing can be running any more, as if it had been seen gone."""
+    with transaction.atomic():
+        settle(lead.node.pool.name, [(lead.job.team_id, lead.job.owner_id)], now=now)  # the pool is locked first
+        _release(lead, lead.job, now)
 
 
 def _apply(node: Node, seen: Observation, now: datetime) -> None:
@@ -81,6 +109,10 @@ def _apply(node: Node, seen: Observation, now: datetime) -> None:
                 _stop(job, EndReason.LAUNCH_REFUSED, seen, now)
         case Phase.GONE:
             _gone(lead, job, seen, now)
+    if seen.phase in _STARTED and lead.phase not in _STARTED:
+        # Its desired state changes too: what was launched must not be launched again, and an agent is told only what
+        # is newer. Last of all, for where several are locked, jobs come before nodes.
+        Node.objects.filter(pk=node.pk).update(desired_version=F("desired_version") + 1)
 
 
 def _note_phase(lead: Allocation, seen: Observation, now: datetime) -> None:
@@ -111,15 +143,18 @@ def _exited(job: Job, seen: Observation, now: datetime) -> None:
     if job.state == JobState.PLACED:
         move_job(job, JobEvent.LAUNCHED, now=now)
     if job.state in (JobState.STARTING, JobState.RUNNING):
-        succeeded = seen.exit_code == 0 and job.state == JobState.RUNNING
+        # A server that ends before it answered has failed, whatever its code; work without one may be that short.
+        succeeded = seen.exit_code == 0 and (job.state == JobState.RUNNING or not job.port)
         _stop(job, EndReason.SUCCEEDED if succeeded else EndReason.EXITED, seen, now)
 
 
 def _gone(lead: Allocation, job: Job, seen: Observation, now: datetime) -> None:
-    if job.state in (JobState.STARTING, JobState.RUNNING, JobState.STOPPING):
+    if job.state in (JobState.STARTING, JobState.RUNNING, JobState.STOPPING) or seen.code == LEASE_OVER:
         # First of all: it locks the pool, which comes before jobs and nodes wherever several are locked.
         settle(lead.node.pool.name, [(job.team_id, job.owner_id)], now=now)
-    if job.state in (JobState.STARTING, JobState.RUNNING):
+    if seen.code == LEASE_OVER and job.state in HOLDING and job.state != JobState.STOPPING:
+        _stop(job, EndReason.NODE_LOST, seen, now)
+    elif job.state in (JobState.STARTING, JobState.RUNNING):
         _stop(job, EndReason.EXITED, seen, now)
     if job.state == JobState.STOPPING:
         _release(lead, job, now)

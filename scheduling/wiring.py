@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from scheduling.core.policy import Policy
+from scheduling.nodes.lease import STOP_GRACE_S
 
 
 @dataclass(frozen=True)
@@ -18,6 +19,20 @@ class Wiring:
     server_token: Callable[[int], str]
     #: a node that has not reported for so long is not offered new work
     silent_after: timedelta = timedelta(seconds=30)
+    #: for how long an enrolled node's containers may run without an answer to its agent
+    lease_s: int = 30
+    #: addresses of the gateways, to each of which enrolled nodes keep lines
+    gateways: tuple[str, ...] = ()
+    #: (node, epoch) -> the address with which its agent hears wakes, empty if there is none
+    broker_for: Callable[[str, int], str] = lambda node, epoch: ""
+    #: nobody hears the wakes of this node with its account any more
+    cut_broker: Callable[[str], None] = lambda node: None
+
+    @property
+    def fence_after_s(self) -> int:
+        """From the last answer to a node until nothing of it can be running: the lease, then the time that its agent
+        gives containers to end, and 10 s for what is slow."""
+        return self.lease_s + STOP_GRACE_S + 10
 
 
 _wiring: Wiring | None = None
