@@ -9,6 +9,7 @@ urlpatterns = [
     path("", include("scheduling.web.urls")),
     path("", include("workspaces.web.urls")),
     path("api/v1/", include("workspaces.api.urls")),
+    path("api/v1/", include("scheduling.api.urls")),
     re_path("^api/", no_such_call),
 ]
 

@@ -1,10 +1,12 @@
-"""Celery's edge: one task, one call."""
+"""Celery's edge: a task is one call."""
 
 import itertools
 import threading
 
 from celery import shared_task
 
+from portal.kernel import clock
+from scheduling import node_life
 from scheduling import tick as scheduler
 
 _hints = itertools.count(1)
@@ -34,3 +36,9 @@ def tick(hint: int = 0) -> None:
         _served = max(_served, looked)
         if _latest == looked:
             return
+
+
+@shared_task(name="scheduling.watch_nodes", ignore_result=True)
+def watch_nodes() -> None:
+    """Notice which enrolled nodes have fallen silent."""
+    node_life.watch_nodes(now=clock.now())

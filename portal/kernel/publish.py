@@ -5,6 +5,7 @@ A lost message costs nothing but time, since everybody who listens polls as well
 
 import asyncio
 import logging
+import sys
 from typing import Any
 
 from asgiref.sync import async_to_sync
@@ -34,6 +35,12 @@ def publish(topic: str, id: object, **small: Any) -> None:
     transaction.on_commit(lambda: _send(group(topic, id), message))
 
 
+def _passing() -> tuple[type[BaseException], ...]:
+    """Redis's own errors are no OSErrors; its package is loaded only where it is used, and costs memory."""
+    redis = sys.modules.get("redis.exceptions")
+    return (OSError, RuntimeError) if redis is None else (OSError, RuntimeError, redis.RedisError)
+
+
 def _send(name: str, message: dict[str, Any]) -> None:
     layer = get_channel_layer()
     if layer is None:
@@ -43,5 +50,5 @@ def _send(name: str, message: dict[str, Any]) -> None:
             asyncio.run_coroutine_threadsafe(layer.group_send(name, message), _loop)
         else:
             async_to_sync(layer.group_send)(name, message)
-    except (OSError, RuntimeError) as error:  # Redis away or the loop closing: listeners find out by polling
+    except _passing() as error:  # Redis away or the loop closing: listeners find out by polling
         log.warning("could not publish %s: %s", name, error)
