@@ -1,11 +1,11 @@
 """The data path from a gateway to a container: the gateway asks for a stream, the node's agent dials.
 
-In one process the dial is direct. The cluster's forwarder keeps idle TLS connections out to each gateway behind the
-same protocol, so the gateway never learns the difference.
+In one process the dial is direct. Agents elsewhere keep idle TLS connections out to each gateway (`lines.py` there,
+`parking.py` in the gateway), behind the same protocol, so the gateway never learns the difference.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Protocol
 
 
@@ -19,6 +19,27 @@ class Forwarder(Protocol):
 
     def address(self, *, node: str, allocation: str) -> tuple[str, int] | None:
         """Host and port for a direct connection from this process, or None when only `dial` reaches it."""
+
+
+class Dialler(Protocol):
+    async def dial(self, *, node: str, allocation: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]: ...
+
+
+class NodesForwarder:
+    """A cluster's gateway: nodes of this process are dialled directly, all others through the lines of their agents.
+
+    here: the table of addresses of each node of this process, see DirectForwarder. far: reaches the others.
+    """
+
+    def __init__(self, *, here: Mapping[str, Callable[[str], tuple[str, int] | None]], far: Dialler) -> None:
+        self._here = {node: DirectForwarder(lookup) for node, lookup in here.items()}
+        self._far = far
+
+    def address(self, *, node: str, allocation: str) -> tuple[str, int] | None:
+        return self._here[node].address(node=node, allocation=allocation) if node in self._here else None
+
+    async def dial(self, *, node: str, allocation: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        return await self._here.get(node, self._far).dial(node=node, allocation=allocation)
 
 
 class DirectForwarder:

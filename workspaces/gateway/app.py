@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from scheduling.nodes.forward import Forwarder, NotReachable
+from scheduling.nodes.parking import Parking
 from workspaces.gateway.admission import Admitted, Refused, admit
 from workspaces.gateway.answers import QUIET, answer
 from workspaces.gateway.enter import ENTER, Redeem, enter
@@ -45,6 +46,7 @@ class Gateway:
         domain: str,
         gateway_port: int,
         scheme: str = "",
+        parking: Parking | None = None,
     ) -> None:
         """portal_origin: "scheme://host[:port]" as browsers see it. domain, gateway_port, scheme: as in workspaces'
         addresses; the scheme is the portal's unless given. redeem: exchanges a ticket for a cookie (tickets.py)."""
@@ -53,6 +55,8 @@ class Gateway:
         self.rights = rights
         self.origins = Origins(portal=portal, domain=domain, port=gateway_port, scheme=scheme)
         self.forwarder = forwarder
+        #: where agents of other machines leave their lines; None: there are none
+        self.parking = parking
         self.passages = Passages()
         self._redeem = redeem
         self._upstreams = Upstreams(forwarder)

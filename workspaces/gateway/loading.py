@@ -60,8 +60,14 @@ def load_table(*, open_routes: Callable[[], Sequence[OpenRoute]], now: datetime)
 class Database:
     """Runs the gateway's few database calls in threads of their own, so that a slow database never holds up traffic."""
 
-    def __init__(self, *, open_routes: Callable[[], Sequence[OpenRoute]]) -> None:
+    def __init__(
+        self,
+        *,
+        open_routes: Callable[[], Sequence[OpenRoute]],
+        node_of_key: Callable[[str], str | None] = lambda key: None,
+    ) -> None:
         self._open_routes = open_routes
+        self._node_of_key = node_of_key
         self._threads = ThreadPoolExecutor(max_workers=2, thread_name_prefix="gateway-db")
 
     async def table(self) -> Table:
@@ -69,6 +75,9 @@ class Database:
 
     async def redeem(self, ticket: str, workspace_id: str) -> tuple[str, int] | None:
         return await self._run(partial(tickets.redeem, ticket=ticket, workspace_id=workspace_id, now=clock.now()))
+
+    async def node_of(self, key: str) -> str | None:
+        return await self._run(partial(self._node_of_key, key))
 
     async def _run(self, call: Callable[[], Result]) -> Result:
         return await asyncio.get_running_loop().run_in_executor(self._threads, _with_connection, call)

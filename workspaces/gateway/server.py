@@ -10,6 +10,7 @@ from typing import Any, cast
 
 import uvicorn
 
+from scheduling.nodes.parking import PATH, UPGRADE, Line, Parking
 from workspaces.gateway.app import Gateway
 from workspaces.gateway.heads import Head
 from workspaces.gateway.tunnel import Tunnel
@@ -92,10 +93,13 @@ class Doorway(DeclinesUpgrades):
     # -- WebSockets -----------------------------------------------------------------------------------------------
 
     def _should_upgrade(self) -> bool:
-        return self._get_upgrade() == b"websocket"
+        return self._get_upgrade() in (b"websocket", UPGRADE)
 
     def handle_websocket_upgrade(self) -> None:
         self._on_time()
+        if self._get_upgrade() == UPGRADE:
+            self._take_line()
+            return
         if self.cycle is not None and not self.cycle.response_complete:
             self._refuse(b"400 Bad Request")  # pipelined behind a request that is not answered yet
             return
@@ -111,6 +115,37 @@ class Doorway(DeclinesUpgrades):
         )
         self.transport.set_protocol(tunnel)
         tunnel.open()
+
+    # -- lines of agents ------------------------------------------------------------------------------------------
+
+    def _take_line(self) -> None:
+        """An agent offers a connection on which its containers can be reached. Its key is looked up first."""
+        parking = cast(Gateway, self.app).parking
+        kind, _, key = dict(self.headers).get(b"authorization", b"").decode("latin-1").partition(" ")
+        if parking is None or self.url != PATH or self.parser.get_method() != b"GET" or kind.lower() != "bearer":
+            self._refuse(b"404 Not Found")
+            return
+        self.transport.pause_reading()
+        self.serving = self.loop.create_task(self._let_in(parking, key))
+
+    async def _let_in(self, parking: Parking, key: str) -> None:
+        try:
+            node = await parking.admit(key)
+        except Exception:  # the edge: the database is away, and the agent tries again
+            self.logger.warning("A line could not be let in.", exc_info=True)
+            self._refuse(b"503 Service Unavailable")
+            return
+        if node is None:
+            self._refuse(b"401 Unauthorized")
+            return
+        self.connections.discard(self)
+        line = Line(parking, node=node, key=key, connections=cast(set[Any], self.connections))
+        self.transport.set_protocol(line)
+        self.transport.write(
+            b"HTTP/1.1 101 Switching Protocols\r\nconnection: Upgrade\r\nupgrade: %b\r\n\r\n" % UPGRADE
+        )
+        line.begin(self.transport)
+        self.transport.resume_reading()
 
 
 #: how uvicorn has to serve a Gateway; logging, signals and the loop stay with whoever runs the process

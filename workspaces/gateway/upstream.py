@@ -287,4 +287,7 @@ async def connect(forwarder: Forwarder, protocol: asyncio.Protocol, *, node: str
     # The stream changes hands whole: nothing has been said on it yet, so its reader's buffer is empty.
     writer.transport.set_protocol(protocol)
     protocol.connection_made(writer.transport)
+    transport = cast(asyncio.Transport, writer.transport)
+    if not transport.is_reading():  # a line of an agent is held still until its stream has somebody to take it
+        transport.resume_reading()
     return writer
