@@ -1,4 +1,7 @@
-"""Where the parts are put together: the sole reader of settings, run once at the start of every process."""
+"""Where the parts are put together: the sole reader of settings, run once at the start of every process.
+
+Long because no other file may know all parts.
+"""
 
 import hmac
 import logging
@@ -7,7 +10,7 @@ import uuid
 from dataclasses import dataclass, replace
 from functools import cache, partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from celery import Celery
@@ -19,7 +22,7 @@ from kombu.exceptions import OperationalError as BrokerError
 from portal.kernel import clock
 from portal.kernel.env import BadSetting
 from portal.outages import outage
-from scheduling import observed, tasks
+from scheduling import enrolment, observed, tasks
 from scheduling import wiring as scheduling_wiring
 from scheduling.core.policy import Policy
 from scheduling.models import Allocation, Node
@@ -28,7 +31,8 @@ from scheduling.nodes.agent import Agent
 from scheduling.nodes.driver import Driver
 from scheduling.nodes.engine.answers import engine_answers
 from scheduling.nodes.exchange import Desired, InProcessExchange, Report
-from scheduling.nodes.forward import DirectForwarder
+from scheduling.nodes.forward import NodesForwarder
+from scheduling.nodes.parking import Parking
 from tenants.models import User
 from workspaces import lab
 from workspaces import wiring as workspaces_wiring
@@ -37,6 +41,9 @@ from workspaces.gateway.loading import Database, revocations
 from workspaces.gateway.routes import Rights
 from workspaces.images import ship_catalogue
 from workspaces.selectors import open_routes
+
+if TYPE_CHECKING:
+    from portal.node_broker import NodeBroker
 
 log = logging.getLogger("berth.compose")
 
@@ -83,6 +90,10 @@ def wire() -> None:
             hint_tick=_hint_tick,
             wake_node=_wake_node,
             server_token=partial(_server_token, settings.SECRET_KEY.encode()),
+            lease_s=int(settings.BERTH_NODE_LEASE.total_seconds()),
+            gateways=settings.BERTH_GATEWAY_ADDRESSES,
+            broker_for=_broker_for,
+            cut_broker=_cut_broker,
         )
     )
     workspaces_wiring.use(
@@ -132,6 +143,32 @@ def _hint_tick() -> None:
 def _wake_node(name: str) -> None:
     if agent := _agents.get(name):
         agent.wake()
+    elif broker := _node_broker():
+        broker.wake(name)
+
+
+@cache
+def _node_broker() -> "NodeBroker | None":
+    if not settings.BERTH_NODE_REDIS_URL:
+        return None
+    from portal.node_broker import NodeBroker  # a portal without Redis does not need its client
+
+    return NodeBroker(
+        admin_url=settings.BERTH_REDIS_URL,
+        node_url=settings.BERTH_NODE_REDIS_URL,
+        secret=settings.SECRET_KEY.encode(),
+        app=celery_app,
+    )
+
+
+def _broker_for(node: str, epoch: int) -> str:
+    broker = _node_broker()
+    return broker.grant(node, epoch) if broker else ""
+
+
+def _cut_broker(node: str) -> None:
+    if broker := _node_broker():
+        broker.cut(node)
 
 
 def _server_token(key: bytes, allocation: int) -> str:
@@ -197,11 +234,13 @@ def web_app() -> Any:
 
 def gateway_app() -> Gateway:
     """The gateway beside this process's own agent; workspaces.gateway.server.OPTIONS says how to serve it."""
-    database = Database(open_routes=open_routes)
+    database = Database(open_routes=open_routes, node_of_key=enrolment.node_of_key)
+    parking = Parking(node_of=database.node_of)
     address = urlsplit(settings.BERTH_GATEWAY_URL)
     return Gateway(
         rights=Rights(load=database.table, events=lambda: revocations(get_channel_layer())),
-        forwarder=forwarder(),
+        forwarder=NodesForwarder(here={LOCAL_NODE: local_agent().address}, far=parking),
+        parking=parking,
         redeem=database.redeem,
         portal_origin=settings.BERTH_PORTAL_URL,
         domain=address.hostname or settings.BERTH_WORKSPACE_DOMAIN,
@@ -217,10 +256,6 @@ def local_agent() -> Agent:
     agent = Agent(node=LOCAL_NODE, driver=driver, exchange=InProcessExchange(_exchange))
     _agents[LOCAL_NODE] = agent
     return agent
-
-
-def forwarder() -> DirectForwarder:
-    return DirectForwarder(local_agent().address)
 
 
 def _exchange(report: Report) -> Desired:

@@ -19,6 +19,7 @@ from portal.kernel.env import (
     env_secret,
     env_str,
     env_url,
+    env_urls,
     refuse_unknown,
 )
 
@@ -35,6 +36,8 @@ BERTH_PORTAL_URL = env_url("BERTH_PORTAL_URL", f"http://localhost:{BERTH_PORT}")
 # Workspaces live at w-<id>.<domain>. Empty until an admin sets one for a portal that is reached by a bare IP address.
 BERTH_WORKSPACE_DOMAIN = env_host_name("BERTH_WORKSPACE_DOMAIN", "localhost")
 BERTH_GATEWAY_URL = env_url("BERTH_GATEWAY_URL", f"http://{BERTH_WORKSPACE_DOMAIN}:{BERTH_GATEWAY_PORT}")
+# Where agents of other machines reach each gateway process, when that is not where browsers do.
+BERTH_GATEWAY_ADDRESSES = env_urls("BERTH_GATEWAY_ADDRESSES", BERTH_GATEWAY_URL)
 BERTH_DEBUG = env_bool("BERTH_DEBUG", False)
 
 # -- the local node ---------------------------------------------------------------------------------------------------
@@ -52,6 +55,9 @@ BERTH_POLICY_FILE = env_str("BERTH_POLICY_FILE", "")
 BERTH_NOTEBOOK_LIMIT = env_duration("BERTH_NOTEBOOK_LIMIT", timedelta(hours=12))
 BERTH_PLACE_TIMEOUT = env_duration("BERTH_PLACE_TIMEOUT", timedelta(minutes=10))
 BERTH_START_TIMEOUT = env_duration("BERTH_START_TIMEOUT", timedelta(minutes=2))
+BERTH_NODE_LEASE = env_duration("BERTH_NODE_LEASE", timedelta(seconds=30))
+if BERTH_NODE_LEASE.total_seconds() < 10:
+    raise BadSetting("BERTH_NODE_LEASE must be 10s or more: a node has to be able to miss an exchange.")
 
 # -- secrets ----------------------------------------------------------------------------------------------------------
 
@@ -90,6 +96,14 @@ BERTH_REDIS_URL = env_secret("BERTH_REDIS_URL")
 if BERTH_REDIS_URL and not BERTH_REDIS_URL.startswith(("redis://", "rediss://", "unix://")):
     raise BadSetting(
         "BERTH_REDIS_URL must begin with redis://, rediss:// or unix://, as redis://host:6379/0, or be unset."
+    )
+
+# Where agents of other machines reach the same Redis; without it they are not woken and rely on their interval.
+BERTH_NODE_REDIS_URL = env_str("BERTH_NODE_REDIS_URL", "")
+if BERTH_NODE_REDIS_URL and not (BERTH_REDIS_URL and re.fullmatch(r"rediss?://[^/@\s]+(/\d+)?", BERTH_NODE_REDIS_URL)):
+    raise BadSetting(
+        "BERTH_NODE_REDIS_URL must look like rediss://host:6379/0, without account, and goes with BERTH_REDIS_URL: it "
+        "is the same Redis as agents reach it."
     )
 
 DATABASES: dict[str, dict[str, Any]]
@@ -146,7 +160,13 @@ CACHES = {
         {"BACKEND": "django.core.cache.backends.redis.RedisCache", "LOCATION": BERTH_REDIS_URL}
         if BERTH_REDIS_URL
         else {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}
-    )
+    ),
+    # Readings of GPUs and the like: exchanges with nodes go on while Redis is away.
+    "nodes": (
+        {"BACKEND": "portal.cache.ForgivingRedisCache", "LOCATION": BERTH_REDIS_URL, "KEY_PREFIX": "nodes"}
+        if BERTH_REDIS_URL
+        else {"BACKEND": "django.core.cache.backends.locmem.LocMemCache", "LOCATION": "nodes"}
+    ),
 }
 
 CELERY_BROKER_URL = BERTH_REDIS_URL or "memory://localhost/"
@@ -157,7 +177,10 @@ CELERY_WORKER_HIJACK_ROOT_LOGGER = False
 CELERY_TASK_SERIALIZER = "json"
 CELERY_ACCEPT_CONTENT = ["json"]
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
-CELERY_BEAT_SCHEDULE = {"tick": {"task": "scheduling.tick", "schedule": 2.0, "options": {"expires": 2}}}
+CELERY_BEAT_SCHEDULE = {
+    "tick": {"task": "scheduling.tick", "schedule": 2.0, "options": {"expires": 2}},
+    "watch nodes": {"task": "scheduling.watch_nodes", "schedule": 5.0, "options": {"expires": 5}},
+}
 
 # -- Django -----------------------------------------------------------------------------------------------------------
 DEBUG = BERTH_DEBUG

@@ -90,6 +90,13 @@ def env_url(
     return f"{parts.scheme}://{parts.netloc.lower()}"
 
 
+def env_urls(name: str, default: str, *, environ: Mapping[str, str] | None = None) -> tuple[str, ...]:
+    """One or more addresses as env_url reads them, with commas between."""
+    value = _raw(name, environ)
+    listed = [one.strip() for one in (default if value is None else value).split(",")]
+    return tuple(env_url(name, default, environ={name: one}) for one in listed if one)
+
+
 def env_host_name(name: str, default: str, *, environ: Mapping[str, str] | None = None) -> str:
     """A name that can have sub-domains; an IP address cannot."""
     value = _raw(name, environ)

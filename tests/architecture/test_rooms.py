@@ -95,6 +95,16 @@ print(*sorted(n for n in sys.modules if n.split(".")[0] in {ROOMS!r}))
     assert {name for name in strangers if not name.startswith("portal.kernel.")} == set()
 
 
+def test_the_agent_runs_with_django_uninstalled_and_without_a_secret(tmp_path: Path) -> None:
+    from tests.agent_process import AgentProcess
+
+    agent = AgentProcess(state=tmp_path / "state", log=tmp_path / "log")
+    code, said = agent.run("preflight", "--driver", "process", "--lab-python", sys.executable)
+    assert (code, "The agent can run here." in said) == (0, True), said
+    code, said = agent.run()
+    assert (code, "belongs to no portal yet" in said, "Traceback" in said) == (1, True, False), said
+
+
 def test_migrations_are_complete() -> None:
     done = subprocess.run(
         [sys.executable, "manage.py", "makemigrations", "--check", "--dry-run"],
