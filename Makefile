@@ -28,11 +28,11 @@ test: test-environment  ## run all tests; installs the servers they need from De
 	@exec $(BIN)/python tests/run.py $(ARGS)
 
 test-unit: test-environment  ## run the quick tests: no database, no server
-	@exec $(BIN)/python -m pytest tests/unit tests/properties $(ARGS)
+	@exec $(BIN)/python -m pytest -m "not long" tests/unit tests/properties $(ARGS)
 
 test-core: test-environment  ## run the scheduler core's tests with Django out of reach
 	@PYTHONPATH=. exec $(BIN)/python -m pytest -q -c /dev/null --rootdir . --noconftest --import-mode=importlib \
-		-p no:django -p no:cacheprovider -p tests.without_django tests/unit/core tests/unit/test_plan.py \
+		-p no:django -p no:cacheprovider -p tests.without_django -m "not long" tests/unit/core tests/unit/test_plan.py \
 		tests/unit/test_units.py tests/properties $(ARGS)
 
 test-long: test-environment  ## run the tests that take more than a minute each

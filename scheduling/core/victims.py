@@ -19,7 +19,7 @@ among them as low as possible, least work lost, fewest, those that come last by 
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from scheduling.core.candidates import Candidates, Victim
+from scheduling.core.candidates import Candidates, Victim, all_stopped
 from scheduling.core.places.filters import Want
 from scheduling.core.policy import SizeRule
 from scheduling.core.queue import Kind
@@ -52,11 +52,13 @@ def cost_of(victims: Iterable[Victim]) -> SetKey:
 class Taking:
     """One job that looks for victims, and what has been found out for it on the way."""
 
-    __slots__ = ("allowed", "any_class", "cards", "domain", "higher", "kind", "least", "others", "own", "size", "turns",
-                 "units", "want")  # fmt: skip
+    __slots__ = ("allowed", "any_class", "cards", "domain", "firm", "higher", "kind", "least", "others", "own", "size",
+                 "turns", "units", "want")  # fmt: skip
 
     def __init__(self, want: Want, kind: Kind, units: int) -> None:
         self.want, self.kind, self.units, self.size = want, kind, units, 0
+        #: it would sit on its cards longer than anybody may be suspended: its victims are stopped
+        self.firm = False
         #: may it take from lower tiers of its own team, from other teams, from others' guaranteed work?
         self.own = self.others = self.any_class = False
         #: from its own team: is there work of lower tiers, work that might take turns with it?
@@ -153,11 +155,12 @@ class Rights:
         """The runs on a node that this job may take, the cheapest first."""
         allowed, own = taking.allowed, taking.want.team
         found = []
-        for victim in self.candidates.on_host(node):
+        here = self.candidates.on_host(node)
+        for victim in all_stopped(here) if taking.firm else here:
             may = None if victim.team == own else allowed.get(victim.sort)
             if may is None:
                 may = allowed[victim.sort] = self._may_take(taking, victim)
-            may = may or self._takes_turn(taking, victim)
+            may = may or self.takes_turn(taking, victim)
             if may and victim.job not in before and not self._calm(taking, victim):
                 found.append(victim)
         return found
@@ -166,7 +169,7 @@ class Rights:
         """One victim, as the accounts stand now. `trial`: they have been moved without a word about it."""
         kind, pool, units = taking.kind, taking.want.pool, taking.units
         if victim.team == taking.want.team:
-            return self.policy.preempt if victim.tier > kind.tier else self._takes_turn(taking, victim)
+            return self.policy.preempt if victim.tier > kind.tier else self.takes_turn(taking, victim)
         tree = self.state.trees[pool]
         mine, theirs = tree.account(taking.want.team), tree.account(victim.team)
         if taking.any_class and victim.tier > kind.tier and mine.guarantees(units):
@@ -175,7 +178,7 @@ class Rights:
             return False
         return self._lends(pool, mine, theirs, units, victim.units, trial=trial)
 
-    def _takes_turn(self, taking: Taking, victim: Victim) -> bool:
+    def takes_turn(self, taking: Taking, victim: Victim) -> bool:
         """Has the victim had its turn, and more service than the job that asks? Within one team that is all; between
         teams both must borrow."""
         kind = taking.kind
@@ -264,7 +267,7 @@ class Rights:
         taken: list[Victim] = []
         while waiting:
             nxt = next(
-                (v for v in waiting if self._may_take(taking, v, trial=True) or self._takes_turn(taking, v)), None
+                (v for v in waiting if self._may_take(taking, v, trial=True) or self.takes_turn(taking, v)), None
             )
             if nxt is None:
                 break

@@ -10,6 +10,7 @@ from scheduling.core import mig
 from scheduling.core.cluster import Instance
 from scheduling.core.dump import dump, load
 from scheduling.core.explain import sentence
+from scheduling.core.lifecycle import JobState
 from scheduling.core.plan import plan
 from scheduling.core.units import GPU_UNITS
 from tests.properties.toy import Toy
@@ -52,7 +53,8 @@ def check_nothing_is_held_twice(before, outcome, toy):
     for node in before.nodes:
         here = [part for _, part in held + placed if part.node == node.id]
         assert sum(part.cpu_millis for part in here) <= node.cpu_millis
-        assert sum(part.memory_mib for part in here) <= node.memory_mib
+        saved = sum(mib for where, mib in saved_on_nodes(before, outcome, toy.policy) if where == node.id)
+        assert sum(part.memory_mib for part in here) + saved <= node.memory_mib
         for gpu in node.gpus:
             pieces = [piece for part in here for piece in part.pieces if piece.gpu == gpu.id]
             assert sum(piece.units for piece in pieces) <= GPU_UNITS
@@ -70,6 +72,15 @@ def check_nothing_is_held_twice(before, outcome, toy):
             if piece.thousandths:
                 sharing.setdefault(piece.gpu, set()).add(team_of[job])
     assert all(len(teams) == 1 for teams in sharing.values())
+
+
+def saved_on_nodes(before, outcome, policy):
+    """(node, MiB) of what suspended jobs keep there, those on their way there or back included."""
+    going = {s.job for s in outcome.suspends}
+    saving = (JobState.SUSPENDING, JobState.RESUMING)
+    kept = [(r.ask, r.parts) for r in before.runs if r.state in saving or r.job in going]
+    kept += [(a, a.pinned) for a in before.asks]
+    return [(part.node, ask.saved_mib) for ask, parts in kept for part in parts] if not policy.keeps_work else []
 
 
 def check_gangs_are_whole(before, outcome, toy):
