@@ -238,6 +238,8 @@ class Eviction:
             self._saves_its_memory(victim)
         for held, passed in state.hand_over(units, pool, ids):
             self._handed.append((held, passed))
+        for job in ids:
+            self.rights.leaves(job)
         nodes = {part.node for run in runs for part in run.parts}
         self._fell |= nodes
         self.candidates.fall(ids, nodes)

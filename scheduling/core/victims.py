@@ -82,6 +82,18 @@ class Rights:
         self._lenders: dict[tuple[str, int, int], tuple[int, bool]] = {}
         self._known_sides: dict[tuple[int, int], tuple[Account, Account]] = {}
         self._shares_of: dict[tuple[str, int, int], tuple[int, tuple[Share, Share]]] = {}
+        self._leaving: dict[tuple[str, int], int] = {}
+        for job in sorted(candidates.gone):
+            self.leaves(job)
+
+    def leaves(self, job: int) -> None:
+        """It is going already: what of its units nobody has taken over is no reason to take more from its teams. They
+        would fall below their share, and take it back."""
+        held = self.state.held.get(job)
+        if held is not None and job in self.state.runs:
+            for account in self.state.account(held.pool, held.team).path():
+                key = (held.pool, account.team)
+                self._leaving[key] = self._leaving.get(key, 0) + held.units - held.handed
 
     def moved(self, pool: str, team: int) -> None:
         """What this team holds there has changed, and with it the sums of all teams above it."""
@@ -200,12 +212,14 @@ class Rights:
         my_side, their_side = self._sides(mine, theirs)
         share = self.cycle.tournament.shares.of_team
         left = share(their_side.team, tree.pool, 1 - lent, history=False)
-        return _all_above(theirs, their_side) and left > share(my_side.team, tree.pool, 0, history=False)
+        return self._all_above(tree.pool, theirs, their_side) and left > share(
+            my_side.team, tree.pool, 0, history=False
+        )
 
     def _lends(self, pool: str, mine: Account, theirs: Account, units: int, lent: int, *, trial: bool = False) -> bool:
         """May borrowed work of so many units be taken from them for so many of mine: by reclaim or by balance?"""
         my_side, their_side = self._sides(mine, theirs)
-        if theirs.used <= theirs.guaranteed or not _all_above(theirs, their_side):
+        if not self._all_above(pool, theirs, their_side):
             return False
         if self.policy.reclaim and my_side.guarantees(units):
             return True
@@ -214,6 +228,7 @@ class Rights:
         # Both with the past and without it: what a team has had may stop it from taking, but never entitles two teams
         # to take the same cards from each other in turn.
         shares = self._shares if trial else self._known_shares
+        lent += self._leaving.get((pool, their_side.team), 0)
         taker, giver = shares(pool, my_side.team, units), shares(pool, their_side.team, -lent)
         return taker[0] <= giver[0] and taker[1] <= giver[1]
 
@@ -229,6 +244,17 @@ class Rights:
         """Its share as if it held so much more (or less), without the past and with it."""
         of_team = self.cycle.tournament.shares.of_team
         return of_team(team, pool, extra, history=False), of_team(team, pool, extra, history=True)
+
+    def _all_above(self, pool: str, account: Account, side: Account) -> bool:
+        """Is every team from the victim's up to its side of the ancestor above its guarantee?"""
+        node: Account | None = account
+        while node is not None:
+            if node.used - self._leaving.get((pool, node.team), 0) <= node.guaranteed:
+                return False
+            if node is side:
+                return True
+            node = node.parent
+        return True
 
     def _sides(self, mine: Account, theirs: Account) -> tuple[Account, Account]:
         """The two children of the lowest common ancestor. Where one team stands above the other, it is its own side."""
@@ -278,15 +304,3 @@ class Rights:
         for victim in taken:
             tree.account(victim.team).add(victim.units)
         return fits
-
-
-def _all_above(account: Account, side: Account) -> bool:
-    """Is every team from the victim's up to its side of the ancestor above its guarantee?"""
-    node: Account | None = account
-    while node is not None:
-        if node.used <= node.guaranteed:
-            return False
-        if node is side:
-            return True
-        node = node.parent
-    return True
