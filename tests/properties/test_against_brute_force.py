@@ -13,7 +13,16 @@ from scheduling.core.lifecycle import EndReason
 from scheduling.core.places.filters import Want
 from scheduling.core.plan import Planner, plan
 from scheduling.core.policy import Policy
-from scheduling.core.remedies import changes_that_would_start
+from scheduling.core.remedies import (
+    Prover,
+    _other_models,
+    _other_pools,
+    _other_tiers,
+    _shorter,
+    _smaller,
+    _softer,
+    changes_that_would_start,
+)
 from scheduling.core.state import State
 from scheduling.core.units import GPU_UNITS
 from tests.properties.worlds import asks, machines, team_trees
@@ -158,6 +167,24 @@ def test_every_suggested_change_starts_the_job(world):
         others = tuple(a for a in world.asks if a.job != job)
         changed = plan(replace(world, asks=(*others, change.ask)), policy, 30)
         assert job in {place.job for place in changed.places}
+
+
+@SMALL
+@given(busy_worlds())
+def test_one_walk_proves_what_a_plan_for_each_change_would(world):
+    """Every candidate, not only those that are suggested; and the prover leaves its planner as it was."""
+    prover = Prover(world, Policy(), 30)
+    for ask in world.asks:
+        wishes = [change.ask for change in candidates_for(ask, prover)]
+        assert prover.starting(ask, wishes) == [prover.starts(wish) for wish in wishes]
+    assert prover.planner.snapshot().asks == tuple(sorted(world.asks, key=lambda ask: ask.job))
+
+
+def candidates_for(ask, prover):
+    return [
+        *_other_pools(ask, prover.pools), *_other_models(ask, prover.models), *_softer(ask, Policy()),
+        *_shorter(ask), *_smaller(ask), *_other_tiers(ask, ("production", "normal", "batch")),
+    ]  # fmt: skip
 
 
 @SMALL
