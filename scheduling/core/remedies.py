@@ -81,7 +81,7 @@ class Prover:
         a place, without taking it. Its number breaks ties with those that came in the same moment: there every wish
         asks twice, before and after all of them, and if the answers differ it is planned by itself.
         """
-        first = {-number: replace(wish, job=-number) for number, wish in enumerate(wishes, start=1)}
+        first = {-LAST - number: replace(wish, job=-LAST - number) for number, wish in enumerate(wishes, start=1)}
         last = {LAST + number: replace(wish, job=LAST + number) for number, wish in enumerate(wishes, start=1)}
         probes = first if self._submitted[ask.submitted] == 1 else {**first, **last}
         self.planner.withdraw(ask.job)

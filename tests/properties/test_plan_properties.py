@@ -3,6 +3,7 @@ orders."""
 
 import os
 from collections import Counter
+from dataclasses import fields
 
 from hypothesis import HealthCheck, Phase, given, settings
 
@@ -10,6 +11,7 @@ from scheduling.core import mig
 from scheduling.core.cluster import Instance
 from scheduling.core.dump import dump, load
 from scheduling.core.explain import sentence
+from scheduling.core.hours import split
 from scheduling.core.lifecycle import JobState
 from scheduling.core.plan import plan
 from scheduling.core.units import GPU_UNITS
@@ -170,8 +172,16 @@ def check_guaranteed_work_stays(before, outcome, toy):
                 assert account.used > account.guaranteed
 
 
+def check_every_card_splits_to_a_hundred_percent(before, outcome, toy):
+    found = split(before, toy.now, idle=[r.job for r in before.runs][::2])
+    cards = Counter(node.pool for node in before.nodes for _ in node.gpus)
+    assert {pool: part.total for pool, part in found.items()} == {pool: n * GPU_UNITS for pool, n in cards.items()}
+    assert all(min(getattr(part, field.name) for field in fields(part)) >= 0 for part in found.values())
+
+
 def everything(before, outcome, toy):
     for check in (
+        check_every_card_splits_to_a_hundred_percent,
         check_one_decision_each,
         check_nothing_is_held_twice,
         check_gangs_are_whole,
