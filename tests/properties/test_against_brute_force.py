@@ -26,11 +26,12 @@ from scheduling.core.remedies import (
 )
 from scheduling.core.state import State
 from scheduling.core.units import GPU_UNITS
+from tests.properties.test_plan_properties import EXAMPLES
 from tests.properties.worlds import H100, MIG_NAMES, asks, machines, team_trees
 
 OWNER, BORROWER = 1, 2
 NOW = 10_000
-SMALL = settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
+SMALL = settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck))
 
 
 @st.composite
@@ -218,7 +219,7 @@ def test_every_suggested_change_starts_the_job(world):
         assert job in {place.job for place in changed.places}
 
 
-@SMALL
+@settings(SMALL, max_examples=EXAMPLES // 3)
 @given(busy_worlds())
 def test_one_walk_proves_what_a_plan_for_each_change_would(world):
     """Every candidate, not only those that are suggested; and the prover leaves its planner as it was."""
