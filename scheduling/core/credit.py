@@ -13,7 +13,7 @@ work stayed in the house. Without a half-life the past counts nothing, and so do
 Berth's own rule: KAI and Kueue never take guaranteed work, Armada only measures what was lost.
 """
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from scheduling.core.candidates import Victim
@@ -33,8 +33,10 @@ def fall(lost: int, half_life_s: int) -> int:
     return -(-lost * LN2 // (half_life_s << BITS)) if half_life_s > 0 else 0
 
 
-def credits_for(state: "Books", taking: Taking, victims: Iterable[Victim]) -> list[Credit]:
+def credits_for(state: "Books", taking: Taking, victims: Sequence[Victim]) -> list[Credit]:
     """One credit for each victim of another team that lay within its guarantee. Only critical work takes those."""
+    if not any(victim.guaranteed for victim in victims):
+        return []
     pool = taking.want.pool
     above = {account.team for account in state.account(pool, taking.want.team).path()}
     credits = []

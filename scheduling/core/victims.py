@@ -90,7 +90,7 @@ class Rights:
         """It is going already: what of its units nobody has taken over is no reason to take more from its teams. They
         would fall below their share, and take it back."""
         held = self.state.held.get(job)
-        if held is not None and job in self.state.runs:
+        if held is not None and held.units > held.handed and job in self.state.runs:
             for account in self.state.account(held.pool, held.team).path():
                 key = (held.pool, account.team)
                 self._leaving[key] = self._leaving.get(key, 0) + held.units - held.handed
@@ -248,8 +248,9 @@ class Rights:
     def _all_above(self, pool: str, account: Account, side: Account) -> bool:
         """Is every team from the victim's up to its side of the ancestor above its guarantee?"""
         node: Account | None = account
+        leaving = self._leaving
         while node is not None:
-            if node.used - self._leaving.get((pool, node.team), 0) <= node.guaranteed:
+            if node.used - (leaving.get((pool, node.team), 0) if leaving else 0) <= node.guaranteed:
                 return False
             if node is side:
                 return True
