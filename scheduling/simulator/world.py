@@ -25,7 +25,7 @@ from scheduling.simulator.history import History, Record
 from scheduling.simulator.options import Limits, Options
 from scheduling.simulator.site import Site
 from scheduling.simulator.traces.job import TraceJob
-from scheduling.simulator.turns import Turns, units_of
+from scheduling.simulator.turns import Turns
 
 
 class Stuck(Exception):
