@@ -7,7 +7,7 @@ PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; 
 BIN := .venv/bin
 ENVIRONMENT := $(PYTHON) deploy/environment.py
 
-.PHONY: help up environment test-environment test test-unit test-long check format image lab lock bench-core bench-launch bench-traces clean test-core
+.PHONY: help up environment test-environment test test-unit test-long check format image lab lock bench-core bench-launch bench-traces bench-explain clean test-core
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 16
@@ -28,11 +28,11 @@ test: test-environment  ## run all tests; installs the servers they need from De
 	@exec $(BIN)/python tests/run.py $(ARGS)
 
 test-unit: test-environment  ## run the quick tests: no database, no server
-	@exec $(BIN)/python -m pytest tests/unit tests/properties $(ARGS)
+	@exec $(BIN)/python -m pytest -m "not long" tests/unit tests/properties $(ARGS)
 
 test-core: test-environment  ## run the scheduler core's tests with Django out of reach
 	@PYTHONPATH=. exec $(BIN)/python -m pytest -q -c /dev/null --rootdir . --noconftest --import-mode=importlib \
-		-p no:django -p no:cacheprovider -p tests.without_django tests/unit/core tests/unit/test_plan.py \
+		-p no:django -p no:cacheprovider -p tests.without_django -m "not long" tests/unit/core tests/unit/test_plan.py \
 		tests/unit/test_units.py tests/properties $(ARGS)
 
 test-long: test-environment  ## run the tests that take more than a minute each
@@ -49,6 +49,9 @@ image: environment  ## build the Docker image berth/lab (JupyterLab) on this mac
 
 bench-core: test-environment  ## measure one scheduling plan on large queues, cold and warm (ARGS="--growth FILE.svg", "--slurm SCRIPT")
 	@exec $(BIN)/python -m tests.benchmarks.core $(ARGS)
+
+bench-explain: test-environment  ## measure finding and proving what would start one waiting job now
+	@exec $(BIN)/python -m tests.benchmarks.explain $(ARGS)
 
 bench-launch: test-environment  ## measure click to first executed cell, side by side with JupyterHub
 	@exec $(BIN)/python -m tests.benchmarks.launch $(ARGS)

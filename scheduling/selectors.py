@@ -11,12 +11,12 @@ from scheduling.core.explain import sentence
 from scheduling.core.forecast import estimate_starts
 from scheduling.core.lifecycle import FINAL, JobState
 from scheduling.core.remedies import Change, changes_that_would_start
+from scheduling.core.runtimes import ENOUGH, UsedOfLimit
 from scheduling.core.units import GPU_UNITS
 from scheduling.inventory import latest_samples
 from scheduling.models import Allocation, Gpu, Job, JobTransition, Node, NodeState, Outlook, Pool
 from scheduling.nodes.driver import Sample
 from scheduling.shaping import accepts_work, ask_of, seconds
-from scheduling.simulator.runtimes import ENOUGH, UsedOfLimit
 from scheduling.snapshot import load_cluster
 from scheduling.wiring import wired
 

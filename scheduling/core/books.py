@@ -6,15 +6,24 @@ from dataclasses import replace
 
 from scheduling.core import mig
 from scheduling.core.bounds import Bounds
-from scheduling.core.cluster import Claim, Instance, Node, Part, Past, Pool, Run, Shape, Team
+from scheduling.core.cluster import Ask, Claim, Instance, Node, Part, Past, Pool, Run, Shape, Team
 from scheduling.core.filling import Filling
 from scheduling.core.ledger import Ledger
+from scheduling.core.lifecycle import JobState
 from scheduling.core.placement import Search
 from scheduling.core.policy import Policy
-from scheduling.core.promises import Promises
+from scheduling.core.promises import NEVER, Promises
 from scheduling.core.queue import Queue
 from scheduling.core.quota import Account, Tree, children_first
 from scheduling.core.units import GPU_UNITS, charge, fraction
+
+#: in these states a run's GPU memory lies in its node's memory, or is about to
+SAVING = frozenset({JobState.SUSPENDING, JobState.RESUMING})
+
+
+def saved_parts(parts: tuple[Part, ...], saved_mib: int) -> tuple[Part, ...]:
+    """What a job's GPU memory takes of its nodes' memory once it is suspended."""
+    return tuple(Part(part.node, (), 0, saved_mib) for part in parts)
 
 
 class Held:
@@ -47,6 +56,7 @@ class Books:
         self.bounds = Bounds(self.ledger)
         self.held: dict[int, Held] = {}
         self.claims: dict[int, Claim] = {}
+        self.saved: dict[int, tuple[Part, ...]] = {}
         self.nodes_moved = self.instances_moved = True
         self.teams_known = False
 
@@ -76,7 +86,7 @@ class Books:
                 for place, _ in enumerate(host.node.gpus):
                     units -= self._stranded(host.id, place) if host.node.gpus[place].layout else 0
             else:
-                units = sum(self.units_of(part, host.node.pool) for _, part in host.parts)
+                units = sum(self.units_of(part, host.node.pool) for job, part in host.parts if job > 0)
             capacity[host.node.pool] += units
         for pool, tree in self.trees.items():
             tree.set_capacity(capacity[pool])
@@ -129,6 +139,13 @@ class Books:
         offers = [p for model in models for p in mig.wanted(model, shape.mig, shape.gpu_memory_mib)[:1]]
         return max(p.units for p in offers)
 
+    def evictable_from(self, ask: Ask, now: int) -> int:
+        """When a job that starts now may first be evicted for somebody outside its team: past its minimum runtime."""
+        if not ask.preemptible:
+            return NEVER
+        team = self.teams.get(ask.team)
+        return now + max(ask.min_runtime_s, (team.min_runtime_s if team else 0) or self.policy.min_runtime_s)
+
     # ---------------------------------------------------------------------------------------- bookkeeping
     def _add_node(self, node: Node) -> None:
         self.ledger.add_node(node)
@@ -154,6 +171,20 @@ class Books:
         units = sum(self.units_of(part, pool) for part in run.parts)
         self.filling.add(run, self.queue.tier_of(ask), units)
         self._hold(run.job, Held(pool, ask.team, ask.user, units, ask.preemptible), run.parts)
+        self._keep_saved(run.job)
+
+    def _keep_saved(self, job: int) -> None:
+        """While a job is suspended, or on its way there or back, what its cards held lies in its node's memory. It is
+        held under the job's number with a minus: it is no use of the team's, and has no end of its own."""
+        for part in self.saved.pop(job, ()):
+            self.ledger.give(-job, part)
+        run, ask = self.runs.get(job), self.queue.asks.get(job)
+        parts = run.parts if run is not None and run.state in SAVING else ask.pinned if ask is not None else ()
+        wish = run.ask if run is not None else ask
+        if parts and wish is not None and wish.saved_mib and not self.policy.keeps_work:
+            self.saved[job] = saved_parts(parts, wish.saved_mib)
+            for part in self.saved[job]:
+                self.ledger.take(-job, part)
 
     def _hold_claim(self, claim: Claim) -> None:
         ask = self.queue.asks.get(claim.job)

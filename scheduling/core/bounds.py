@@ -128,13 +128,18 @@ class Bounds:
     def _steps_of(self, node: int, owner: Owner | None) -> Steps:
         """The cheapest class of runs that together free so many cards, and the least work that any of them loses."""
         steps: Steps = []
-        freed, cheapest = 0, -1
+        eligible, floors = [], dict[tuple[bool, int], int]()
         for victim in self.candidates.on_host(node):
             own = owner is None or (victim.team == owner[0] and victim.tier >= owner[1])
             if not own and owner is not None and (victim.guaranteed or owner[2]):
                 continue
-            if cheapest < 0 or victim.lost < cheapest:
-                cheapest = victim.lost
+            eligible.append(victim)
+            least = min(victim.lost, victim.ran)  # suspended or stopped: that depends on who asks
+            floors[victim.guaranteed, victim.tier] = min(floors.get((victim.guaranteed, victim.tier), least), least)
+        freed, cheapest = 0, -1
+        for victim in eligible:
+            floor = floors[victim.guaranteed, victim.tier]
+            cheapest = floor if cheapest < 0 else min(cheapest, floor)
             freed += cards_on(victim.parts, node)
             steps.append((freed, (victim.guaranteed, -victim.tier, cheapest)))
         return steps

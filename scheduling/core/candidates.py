@@ -3,6 +3,7 @@
 Everything here is as it was when the cycle began, whatever has been decided since; only those that fall drop out.
 """
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, NamedTuple
 
 from scheduling.core.cluster import Part, Run
@@ -16,7 +17,8 @@ if TYPE_CHECKING:
 class Victim(NamedTuple):
     """A run that might go. `guaranteed`: it lies within its team's guarantee. `lost`: unit-seconds thrown away with it.
     `turn`: it may be suspended and has had its turn; `size`: by the size rule of its tier. `sort`: (team, units,
-    guaranteed, tier): those of other teams that agree in it may be taken by the same jobs."""
+    guaranteed, tier): those of other teams that agree in it may be taken by the same jobs. `saves`: MiB of its node's
+    memory that it takes once suspended, or STOPS; `ran`: unit-seconds that are lost if it is stopped."""
 
     job: int
     team: int
@@ -28,6 +30,22 @@ class Victim(NamedTuple):
     turn: bool
     parts: tuple[Part, ...]
     sort: tuple[int, int, bool, int]
+    saves: int
+    ran: int
+
+
+#: `Victim.saves` of a run that is stopped, not suspended
+STOPS = -1
+
+
+def cheapest_first(victim: Victim) -> tuple[bool, int, int, int]:
+    return (victim.guaranteed, -victim.tier, victim.lost, victim.job)
+
+
+def all_stopped(victims: Iterable[Victim]) -> list[Victim]:
+    """The same victims where none of them would be suspended: its work is lost, and its turn is no reason to go."""
+    stopped = (victim._replace(lost=victim.ran, turn=False, saves=STOPS) for victim in victims)
+    return sorted(stopped, key=cheapest_first)
 
 
 def cards_on(parts: tuple[Part, ...], node: int) -> int:
@@ -49,10 +67,14 @@ class Candidates:
     """Whose runs might go, by team and by node."""
 
     def __init__(self, cycle: "Cycle") -> None:
-        self.state, self.now, self.policy = cycle.state, cycle.now, cycle.policy
-        #: runs that are going already: victims of this plan, and of claims that others have
+        self.cycle, self.state, self.now, self.policy = cycle, cycle.state, cycle.now, cycle.policy
+        #: runs that are going already: stopped by this plan, victims of it, and of claims that others have
         self.gone = {victim for claim in self.state.claims.values() for victim in claim.victims}
+        self.gone |= {stop.job for stop in cycle.stops}
         self._memory = {host.id: host.memory for host in self.state.ledger.hosts.values()}
+        for claim in self.state.claims.values():  # their jobs start only when those that are being suspended have gone
+            for part in claim.parts:
+                self._memory[part.node] = self._memory.get(part.node, 0) + part.memory_mib
         self._victims: dict[int, Victim] = {}
         self._on_host: dict[int, list[Victim]] = {}
         self._teams: dict[int, dict[int, tuple[int, int]]] = {}
@@ -114,7 +136,7 @@ class Candidates:
                 for job in filling.on_node.get(node, ())
                 if job not in gone and filling.place_of(job)[5]
             ]
-            known.sort(key=lambda v: (v.guaranteed, -v.tier, v.lost, v.job))
+            known.sort(key=cheapest_first)
             self._on_host[node] = known
         return known
 
@@ -136,13 +158,16 @@ class Candidates:
         ask, ran = run.ask, max(0, self.now - run.running_at) if run.running_at else 0
         tier, units = place[1], place[4]
         guaranteed = self.state.filling.is_guaranteed(job)
-        lost_s, turn = ran, False
+        lost_s, turn, saves = ran, False, STOPS
         if self._saves(run) and (self.policy.keeps_work or self._memory.get(run.parts[0].node, -1) >= ask.saved_mib):
             lost_s = self.suspend_cost_s(run)
             turn = ran >= max(self.policy.turn_s, self.policy.turn_factor * lost_s)
+            saves = 0 if self.policy.keeps_work else ask.saved_mib
         size = size_of(self.policy, tier, left_s=ask.limit_s - ran, attained=ask.attained + units * ran)
         sort = (ask.team, units, guaranteed, tier)
-        victim = Victim(run.job, ask.team, units, guaranteed, tier, units * lost_s, size, turn, run.parts, sort)
+        victim = Victim(
+            run.job, ask.team, units, guaranteed, tier, units * lost_s, size, turn, run.parts, sort, saves, units * ran
+        )
         self._victims[run.job] = victim
         return victim
 
@@ -158,12 +183,27 @@ class Candidates:
         """Suspend and resume, from the job's GPU memory at the measured speeds."""
         return self.policy.suspend_cost_s(run.ask.saved_mib)
 
-    def can_suspend(self, run: Run) -> bool:
-        """May it be suspended, and is there room now for the saved bytes in the node's memory?"""
-        if not self._saves(run) or self.policy.keeps_work:
-            return self._saves(run)
-        host = self.state.ledger.hosts.get(run.parts[0].node)
-        return host is not None and host.memory >= run.ask.saved_mib
+    def suspended(self, victims: Iterable[Victim]) -> list[Victim]:
+        """Those of the victims that are suspended: in order of id, while their node has memory for what they save."""
+        chosen: list[Victim] = []
+        room: dict[int, int] = {}
+        for victim in sorted(victims):
+            if victim.saves == STOPS:
+                continue
+            node = victim.parts[0].node
+            left = (room[node] if node in room else self._room_to_save(node)) - victim.saves
+            if left >= 0 or not victim.saves:
+                room[node] = left
+                chosen.append(victim)
+        return chosen
+
+    def _room_to_save(self, node: int) -> int:
+        """Memory of a node that nobody uses now, whatever is claimed of it."""
+        host = self.state.ledger.hosts.get(node)
+        if host is None:
+            return -1
+        claimed = self.state.claims.keys() | {claim.job for claim in self.cycle.claims}
+        return host.memory + sum(part.memory_mib for job, part in host.parts if job in claimed)
 
     def _saves(self, run: Run) -> bool:
         """One node, whole cards, a known size, and the job and the policy allow it."""

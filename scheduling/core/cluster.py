@@ -15,7 +15,7 @@ from scheduling.core.lifecycle import EndReason, JobState
 from scheduling.core.machines import Gpu, Instance, Node, Pool
 
 __all__ = ["Ask", "Booking", "Claim", "Cluster", "Gpu", "Instance", "Need", "Node", "Outcome", "Part", "Past", "Piece",
-           "Pool", "Quota", "Run", "Shape", "Team", "Window", "requeued"]  # fmt: skip
+           "Pool", "Quota", "Run", "Shape", "Team", "Window", "calm_until", "parked", "requeued"]  # fmt: skip
 
 
 # ------------------------------------------------------------------------------------------------ who may use it
@@ -256,5 +256,23 @@ def requeued(run: Run, *, now: int, outcome: Outcome, no_evict_s: int, kept: int
     rule).
     """
     ask = run.ask
-    calm = now + max(no_evict_s, 2 * ask.min_runtime_s) if outcome is Outcome.EVICTED else ask.may_evict_from
+    evicted = outcome is Outcome.EVICTED
+    calm = calm_until(ask, now=now, no_evict_s=no_evict_s) if evicted else ask.may_evict_from
     return replace(ask, may_evict_from=calm, restarts=ask.restarts + 1, attained=ask.attained + kept, pinned=())
+
+
+def calm_until(ask: Ask, *, now: int, no_evict_s: int) -> int:
+    """Until when a job that is evicted now evicts nobody itself."""
+    return now + max(no_evict_s, 2 * ask.min_runtime_s)
+
+
+def parked(run: Run, *, now: int, ran_s: int, calm_until: int, pinned: bool = True) -> Ask:
+    """The ask with which a suspended run waits for its own cards: its work is kept, so its limit is less by what it
+    ran, and that service counts as attained. `pinned` is False where it may go on anywhere (`Policy.keeps_work`)."""
+    ask = run.ask
+    units = sum(piece.units for part in run.parts for piece in part.pieces)
+    return replace(
+        ask, pinned=run.parts if pinned else (), suspended_at=now if pinned else 0,
+        limit_s=max(1, ask.limit_s - ran_s), attained=ask.attained + units * ran_s,
+        may_evict_from=max(ask.may_evict_from, calm_until),
+    )  # fmt: skip

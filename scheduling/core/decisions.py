@@ -6,7 +6,20 @@ from enum import StrEnum
 from scheduling.core.cluster import Claim, Instance, Part
 from scheduling.core.lifecycle import EndReason
 
-__all__ = ["Cause", "Claim", "Hold", "HoldCode", "Part", "Place", "Plan", "Recut", "Reserve", "Stop", "Suspend"]
+__all__ = [
+    "Cause",
+    "Claim",
+    "Credit",
+    "Hold",
+    "HoldCode",
+    "Part",
+    "Place",
+    "Plan",
+    "Recut",
+    "Reserve",
+    "Stop",
+    "Suspend",
+]
 
 
 class HoldCode(StrEnum):
@@ -55,11 +68,26 @@ class Stop:
 @dataclass(frozen=True, slots=True)
 class Suspend:
     """Save a run's GPU memory to its node and free its GPUs for `beneficiary`; it resumes there later, with nothing
-    lost."""
+    lost. `calm_until`: the `may_evict_from` with which it waits; 0 where it only had its turn."""
 
     job: int
     version: int
     beneficiary: int
+    calm_until: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Credit:
+    """Guaranteed work of `job` fell for critical work: `lost` unit-seconds, by which the past use of its teams counts
+    for less, from its own up to the one below the common ancestor. `mean` is what each one's decayed mean in the pool
+    falls by, in units (see `credit`)."""
+
+    job: int
+    beneficiary: int
+    pool: str
+    teams: tuple[int, ...]
+    lost: int
+    mean: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,5 +147,6 @@ class Plan:
     recuts: tuple[Recut, ...] = ()
     places: tuple[Place, ...] = ()
     claims: tuple[Claim, ...] = ()
+    credits: tuple[Credit, ...] = ()
     reserves: tuple[Reserve, ...] = ()
     holds: tuple[Hold, ...] = ()

@@ -1,6 +1,7 @@
 """Why a job waits, in words: one sentence for each code, with the numbers of the plan that decided."""
 
 from collections.abc import Mapping
+from datetime import UTC, datetime
 
 from scheduling.core.decisions import HoldCode
 from scheduling.core.units import GPU_UNITS
@@ -9,8 +10,8 @@ SENTENCES: dict[HoldCode, str] = {
     HoldCode.NO_NODES: "No node accepts work right now; it starts as soon as one is back.",
     HoldCode.NEVER_FITS: "It asks for {gpus} GPUs, {cpus} CPU cores and {memory_gib} GiB of memory on one node, "
     "and no node has that much. Ask for less.",
-    HoldCode.NOT_BEFORE: "It asked to start later.",
-    HoldCode.TEAM_WINDOW: "Its team may start work at other hours.",
+    HoldCode.NOT_BEFORE: "It asked to start not before {starts_at}.",
+    HoldCode.TEAM_WINDOW: "Its team may start work again from {opens_at} on.",
     HoldCode.GUARANTEE_USED: "It may not be evicted, so it may use only what its team is guaranteed: {used_gpus} of "
     "{limit_gpus} GPUs are used so by others, and it needs {asked_gpus}.",
     HoldCode.TEAM_LIMIT: "It needs {asked_gpus} GPUs, and the limits of its team leave {left_gpus}.",
@@ -54,6 +55,9 @@ def _words(code: str, numbers: Mapping[str, int]) -> dict[str, str]:
     for name, word in _UNITS.items():
         if name in numbers:
             words[word] = f"{numbers[name] / GPU_UNITS:.4g}"
+    for name in ("starts", "opens"):
+        if name in numbers:
+            words[f"{name}_at"] = f"{datetime.fromtimestamp(numbers[name], tz=UTC):%Y-%m-%d %H:%M} UTC"
     for name, (one, many) in _COUNTED.items():
         if name in numbers and code != HoldCode.NEVER_FITS:
             words[name] = f"{numbers[name]} {one if numbers[name] == 1 else many}"

@@ -7,10 +7,12 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from heapq import heapify, heappop, heappush
 
-from scheduling.core.cluster import Ask, Cluster, Outcome, Run, requeued
+from scheduling.core.cluster import Ask, Booking, Cluster, Node, Outcome, Run, Team, parked, requeued
 from scheduling.core.lifecycle import EndReason, JobState
 from scheduling.core.plan import Planner
-from scheduling.core.policy import Policy
+from scheduling.core.policy import DAY, Policy
+from scheduling.core.promises import NEVER
+from scheduling.core.windows import is_open, opens_at
 
 #: how long a run will really take, in seconds of RUNNING time
 Lasting = Callable[[Ask], int]
@@ -25,9 +27,31 @@ def estimate_starts(
     cluster: Cluster, policy: Policy, now: int, *, lasting: Lasting = by_limit, horizon_s: int = 30 * 86_400
 ) -> dict[int, int]:
     """When each waiting job starts if runs last as `lasting` says and nothing new arrives; without those that do not
-    start within the horizon. Called twice, with the median and the 90th percentile of used/limit, it gives P50 and
-    P90."""
+    start within the horizon."""
     return Forward(cluster, policy, now, lasting).run(until=now + horizon_s).starts
+
+
+@dataclass(frozen=True, slots=True)
+class StartRange:
+    """It starts by `p50` with even odds, and by `p90` nine times out of ten; None: not within the horizon."""
+
+    p50: int | None
+    p90: int | None
+
+
+def start_ranges(
+    cluster: Cluster, policy: Policy, now: int, *, median: Lasting, late: Lasting, horizon_s: int = 30 * 86_400
+) -> dict[int, StartRange]:
+    """For every waiting job: the queue run forward twice, with the median and with the 90th percentile of what jobs
+    like each one use of their limits (`runtimes.UsedOfLimit`). Where longer runs happen to let a job start earlier,
+    the later of the two answers is its P90."""
+    soon = estimate_starts(cluster, policy, now, lasting=median, horizon_s=horizon_s)
+    slow = estimate_starts(cluster, policy, now, lasting=late, horizon_s=horizon_s)
+    ranges = {}
+    for ask in cluster.asks:
+        p50, p90 = soon.get(ask.job), slow.get(ask.job)
+        ranges[ask.job] = StartRange(p50, None if p50 is None or p90 is None else max(p50, p90))
+    return ranges
 
 
 def meets_deadline(cluster: Cluster, policy: Policy, now: int, ask: Ask) -> bool:
@@ -50,6 +74,26 @@ def _in_time(ask: Ask, starts: Mapping[int, int]) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
+class Alternative:
+    """What would be different: another policy, other teams with their quotas, other nodes, other bookings. None: as
+    it is."""
+
+    policy: Policy | None = None
+    teams: tuple[Team, ...] | None = None
+    nodes: tuple[Node, ...] | None = None
+    bookings: tuple[Booking, ...] | None = None
+
+    def applied(self, cluster: Cluster) -> Cluster:
+        """The same demand under it. A run on a node that it lacks keeps its place until it ends."""
+        return replace(
+            cluster,
+            teams=cluster.teams if self.teams is None else self.teams,
+            nodes=cluster.nodes if self.nodes is None else self.nodes,
+            bookings=cluster.bookings if self.bookings is None else self.bookings,
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class Difference:
     """One demand under two rules: starts by job, evictions, and seconds waited together, before and after."""
 
@@ -59,12 +103,14 @@ class Difference:
 
 
 def what_if(
-    cluster: Cluster, policy: Policy, now: int, *, other_cluster: Cluster | None = None,
-    other_policy: Policy | None = None, lasting: Lasting = by_limit, horizon_s: int = 30 * 86_400,
+    cluster: Cluster, policy: Policy, now: int, change: Alternative, *,
+    lasting: Lasting = by_limit, horizon_s: int = 30 * 86_400,
 ) -> Difference:  # fmt: skip
-    """The same waiting and running jobs under today's rules and under others (a policy, quotas, nodes)."""
+    """The same waiting and running jobs under today's rules and under others; who does not start within the horizon
+    waits all of it."""
     today = Forward(cluster, policy, now, lasting).run(until=now + horizon_s)
-    other = Forward(other_cluster or cluster, other_policy or policy, now, lasting).run(until=now + horizon_s)
+    changed = Forward(change.applied(cluster), change.policy or policy, now, lasting)
+    other = changed.run(until=now + horizon_s)
     end = now + horizon_s
     waited = tuple(sum(run.starts.get(ask.job, end) - now for ask in cluster.asks) for run in (today, other))
     return Difference((today.starts, other.starts), (today.evictions, other.evictions), (waited[0], waited[1]))
@@ -79,6 +125,8 @@ class Forward:
         self.policy, self.now, self.lasting = policy, now, lasting
         self.starts: dict[int, int] = {}
         self.evictions = 0
+        self._calm: dict[int, int] = {}
+        self._opens: dict[int, int] = {}
         self._events: list[tuple[int, int, int]] = [
             (self._end_of(run), job, run.held_at) for job, run in self.planner.runs.items()
         ]
@@ -108,9 +156,11 @@ class Forward:
     def _ended(self, run: Run) -> None:
         self.planner.ended(run.job, now=self.now)
         if run.state is JobState.SUSPENDING:
-            left = max(1, run.ask.limit_s - (run.since - run.running_at))
-            pinned = () if self.policy.keeps_work else run.parts
-            self.planner.submit(replace(run.ask, pinned=pinned, suspended_at=self.now, limit_s=left))
+            calm, ran_s = self._calm.pop(run.job, 0), run.since - run.running_at
+            pinned = not self.policy.keeps_work
+            ask = parked(run, now=self.now, ran_s=ran_s, calm_until=calm, pinned=pinned)
+            self.planner.submit(ask)
+            self._wake_for((ask,))
         elif run.end_reason is EndReason.EVICT:
             calm = self.policy.no_evict_s
             ask = requeued(run, now=self.now, outcome=Outcome.EVICTED, no_evict_s=calm)
@@ -123,6 +173,25 @@ class Forward:
             heappush(self._events, (at, 0, 0))
         for booking in self.planner.bookings:
             heappush(self._events, (max(self.now, booking.ends), 0, 0))
+        for run in self.planner.runs.values():
+            self._wake_when_evictable(run)
+
+    def _wake_when_evictable(self, run: Run) -> None:
+        """Past its minimum runtime somebody may take its place."""
+        at = self.planner.evictable_from(run.ask, run.running_at or self.now)
+        if self.now < at < NEVER:
+            heappush(self._events, (at, 0, 0))
+
+    def _wake_for_windows(self) -> None:
+        """Closed teams with waiting jobs: nothing else may happen until their window opens."""
+        planner = self.planner
+        for team in sorted(team for team, people in planner.queue.rows.items() if people):
+            known = planner.teams.get(team)
+            if known is not None and known.windows and self._opens.get(team, 0) <= self.now:
+                closed = not is_open(known.windows, self.now)
+                at = opens_at(known.windows, self.now if closed else self.now + DAY)
+                self._opens[team] = at
+                heappush(self._events, (at, 0, 0))
 
     def _cycle(self) -> None:
         """One plan, done at once: what starts in it may make room for nobody, so one is enough per event."""
@@ -135,18 +204,25 @@ class Forward:
             self.starts.setdefault(place.job, now)
             run = Run(ask, place.parts, now, JobState.RUNNING, now, now, pool=place.pool)
             planner.started(run, now=now)
+            self._wake_when_evictable(run)
             heappush(self._events, (self._end_of(run), place.job, now))
         for claim in outcome.claims:
             planner.claimed(claim, now=now)
+        for credit in outcome.credits:
+            planner.credited(credit, now=now)
         for stop in outcome.stops:
             self._going(stop.job, JobState.STOPPING, stop.reason)
         for suspend in outcome.suspends:
+            self._calm[suspend.job] = suspend.calm_until
             self._going(suspend.job, JobState.SUSPENDING, None)
+        self._wake_for_windows()
 
     def _going(self, job: int, state: JobState, reason: EndReason | None) -> None:
         run = self.planner.runs.get(job)
-        if run is None:
-            self.planner.withdraw(job)
+        if run is None:  # suspended for too long: it begins anew
+            ask = self.planner.queue.asks[job]
+            self.planner.submit(replace(ask, pinned=(), suspended_at=0, attained=0, restarts=ask.restarts + 1))
+            heappush(self._events, (self.now, 0, 0))
             return
         self.evictions += reason in (None, EndReason.EVICT)
         going = replace(run, state=state, since=self.now, end_reason=reason)

@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from scheduling.core.books import Held
-from scheduling.core.cluster import Ask, Claim, Part
+from scheduling.core.cluster import Ask, Claim, Part, calm_until
 from scheduling.core.decisions import Cause, HoldCode, Place, Reserve, Stop, Suspend
 from scheduling.core.lifecycle import EndReason
 from scheduling.core.minima import Minima
@@ -40,6 +40,7 @@ class Ladder:
 
     def climb(self, ask: Ask, kind: Kind) -> Cause | None:
         """The ladder of disruption for one job. None: it got its place; else why it goes on waiting."""
+        self.state.promises.asks(ask.job, self.state.evictable_from(ask, self.now))
         if ask.not_before > self.now:
             return self.causes.of(HoldCode.NOT_BEFORE, starts=ask.not_before)
         if ask.pinned:
@@ -110,8 +111,11 @@ class Ladder:
         return True
 
     def _alike(self, ask: Ask, kind: Kind, pool: str) -> tuple[object, ...]:
-        """Asks that differ in CPU, memory and limit only. Shares and booked nodes look at the team as well."""
-        return (pool, ask.team if ask.shape.thousandths or self.state.bookings else 0, kind.family.form)
+        """Asks that differ in CPU, memory and limit only. Shares and booked nodes look at the team as well, cards above
+        suspended jobs at when it can be evicted."""
+        team = ask.team if ask.shape.thousandths or self.state.bookings else 0
+        evictable = self.state.evictable_from(ask, self.now) if self.state.promises.parked else 0
+        return (pool, team, evictable, kind.family.form)
 
     def _place(self, ask: Ask, pool: str, units: int, parts: tuple[Part, ...]) -> None:
         """The ledger has the parts already: charge them and write the decision down."""
@@ -147,8 +151,11 @@ class Ladder:
         self.cycle.done.add(claim.job)
         for victim in claim.victims:
             run = self.state.runs[victim]
-            if self.eviction.candidates.can_suspend(run):
-                self.cycle.suspends.append(Suspend(victim, run.ask.version, claim.job))
+            if victim in self.eviction.suspends:
+                # It evicts nobody for as long as a stopped one; after its turn a job may take another one.
+                calm = calm_until(run.ask, now=self.now, no_evict_s=self.policy.no_evict_s)
+                calm = 0 if victim in self.eviction.turns else calm
+                self.cycle.suspends.append(Suspend(victim, run.ask.version, claim.job, calm))
             else:
                 self.cycle.stops.append(Stop(victim, run.ask.version, EndReason.EVICT, claim.job))
         return self.causes.of(HoldCode.CLAIMED, stopping=len(claim.victims))

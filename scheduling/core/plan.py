@@ -15,8 +15,8 @@ simulator, estimates, what-if questions and the replay of a dumped snapshot. The
 from dataclasses import replace
 
 from scheduling.core.backfill import TimeMap
-from scheduling.core.cluster import Claim, Cluster
-from scheduling.core.decisions import Cause, Hold, HoldCode, Place, Plan, Reserve, Stop, Suspend
+from scheduling.core.cluster import Ask, Claim, Cluster
+from scheduling.core.decisions import Cause, Credit, Hold, HoldCode, Place, Plan, Reserve, Stop, Suspend
 from scheduling.core.ladder import Ladder
 from scheduling.core.lifecycle import EndReason, JobState
 from scheduling.core.obstacles import Causes, never_cause
@@ -74,6 +74,7 @@ class Cycle:
         self.suspends: list[Suspend] = []
         self.places: list[Place] = []
         self.claims: list[Claim] = []
+        self.credits: list[Credit] = []
         self.reserves: list[Reserve] = []
         self.cause_of: dict[int, Cause] = {}
         self.done: set[int] = set()
@@ -97,6 +98,7 @@ class Cycle:
             recuts=recuts,
             places=tuple(self.places),
             claims=tuple(self.claims),
+            credits=tuple(self.credits),
             reserves=tuple(self.reserves),
         )
 
@@ -113,12 +115,27 @@ class Cycle:
             elif run.state is JobState.PLACED:
                 stalled = now - max(run.since, run.progress_at)
                 reason = EndReason.PLACE_TIMEOUT if stalled >= policy.place_timeout_s else None
+            elif run.state is JobState.SUSPENDING:
+                longest = policy.grace_s + policy.suspend_s(run.ask.saved_mib) + policy.claim_slack_s
+                reason = EndReason.EVICT if now - run.since >= longest else None
+            elif run.state is JobState.RESUMING:
+                longest = policy.start_timeout_s + policy.resume_s(run.ask.saved_mib)
+                reason = EndReason.RESUME_FAILED if now - run.since >= longest else None
             else:
                 continue
             if reason is not None:
                 self.stops.append(Stop(job, run.ask.version, reason))
-        for ask in self.state.queue.parked(now - policy.max_parked_s):
-            self.stops.append(Stop(ask.job, ask.version, EndReason.PARKED_TOO_LONG))
+        for job in sorted(self.state.queue.pinned):
+            ask = self.state.queue.asks[job]
+            if ask.suspended_at <= now - policy.max_parked_s or self._drains(ask):
+                self.stops.append(Stop(job, ask.version, EndReason.PARKED_TOO_LONG))
+                self.cause_of[job] = self.causes.of(HoldCode.PINNED)
+                self.done.add(job)
+
+    def _drains(self, ask: Ask) -> bool:
+        """Does a node empty itself on which this job is suspended? What is merely silent may come back."""
+        hosts = [self.state.ledger.hosts.get(part.node) for part in ask.pinned]
+        return any(host is None or host.node.draining for host in hosts)
 
     # ---------------------------------------------------------------------------------------- 2. entitle
     def _entitle(self) -> None:
@@ -132,7 +149,10 @@ class Cycle:
             ends[job] = run.ends_by(now)
         for job in state.claims:
             ends[job] = now + self.policy.grace_s + state.queue.asks[job].limit_s
+        for job in state.saved:
+            ends[-job] = self._parked_until(job)
         self._promise_calendar()
+        self._promise_parked()
         state.ledger.begin_log()
         self.time_map = TimeMap(state.search, now)
         self.tournament = Tournament(state.queue, state.trees, now)
@@ -158,12 +178,30 @@ class Cycle:
                                 host.node.memory_mib, teams=teams),
                     )  # fmt: skip
 
+    def _parked_until(self, job: int) -> int:
+        """When a suspended job is given up, and its memory with it."""
+        ask = self.state.queue.asks.get(job)
+        return (ask.suspended_at if ask is not None else self.now) + self.policy.max_parked_s
+
+    def _promise_parked(self) -> None:
+        """The cards above a suspended job go only to work that ends, or can be evicted, before the job is given up."""
+        for job in sorted(self.state.queue.pinned):
+            until = self._parked_until(job)
+            if until <= self.now:
+                continue
+            for part in self.state.queue.asks[job].pinned:
+                places = [self.state.ledger.where.get(piece.gpu) for piece in part.pieces]
+                cards = sum(1 << where[1] for where in places if where is not None)
+                self.state.promises.add(part.node, Promise(until, until + 1, cards, 0, 0, job=job, parked=True))
+
     # ---------------------------------------------------------------------------------------- 3. fulfil
     def _fulfil(self) -> None:
         """A claimed place is used as soon as its victims are gone; until then its job waits, and nobody else gets
         it."""
         for job, claim in sorted(self.state.claims.items()):
             ask = self.state.queue.asks[job]
+            if job in self.done:  # suspended for too long: it leaves, and its claim with it
+                continue
             self.done.add(job)
             gone = sum(1 for victim in claim.victims if victim not in self.state.runs)
             if gone == len(claim.victims):

@@ -92,4 +92,12 @@ class Policy:
         """Seconds that it takes to save so much of GPU memory and to load it again; parts of a job go in parallel."""
         if self.keeps_work:
             return 0
-        return 2 + saved_mib // self.suspend_mib_per_s + saved_mib // self.resume_mib_per_s
+        return self.suspend_s(saved_mib) + self.resume_s(saved_mib)
+
+    def suspend_s(self, saved_mib: int) -> int:
+        """Seconds that it takes to save so much GPU memory of a job; its parts go in parallel."""
+        return 1 + saved_mib // self.suspend_mib_per_s
+
+    def resume_s(self, saved_mib: int) -> int:
+        """Seconds that it takes to bring it back."""
+        return 1 + saved_mib // self.resume_mib_per_s

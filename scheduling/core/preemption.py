@@ -12,10 +12,11 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from scheduling.core.books import Held
+from scheduling.core.books import Held, saved_parts
 from scheduling.core.bounds import NOTHING
 from scheduling.core.candidates import Candidates, Victim
 from scheduling.core.cluster import Ask, Claim, Part
+from scheduling.core.credit import credits_for
 from scheduling.core.ledger import Host, Ledger
 from scheduling.core.minima import Minima
 from scheduling.core.places.filters import Options, Want
@@ -46,28 +47,42 @@ class Eviction:
         self._fell: set[int] = set()
         self._probed: set[int] = set()
         self._failed: dict[tuple[object, ...], Minima] = {}
+        #: jobs that this cycle suspends, the other victims are stopped; and those of them that only had their turn
+        self.suspends: set[int] = set()
+        self.turns: set[int] = set()
 
     # ---------------------------------------------------------------------------------------- the question
     def make_room(self, ask: Ask, kind: Kind, pool: str, units: int) -> Claim | None:
         """The claim of `ask` on a place that its victims leave, or None where nobody may or can be taken."""
         shape = ask.shape
         failed = self._failed.setdefault((pool, units, id(kind.family)), Minima())
+        parked = self.state.promises.parked
         size = size_of(self.policy, kind.tier, left_s=ask.limit_s, attained=ask.attained)
         # While nothing is promised to anybody, it does not matter how long a job lasts.
         point = (shape.cpu_millis, shape.memory_mib, ask.limit_s if self.state.promises.hosts else 0, size)
-        if failed.covers(point):
+        if failed.covers(point) and not parked:
             return None
         want = Want(ask.job, ask.team, shape, pool, self.now + ask.limit_s)
-        taking = self.rights.taking(want, kind, units, size)
+        taking = self._taking(ask, want, kind, units, size)
         if not (taking.own or taking.others):
             failed.add((0, 0, 0, size if taking.turns else 0))
             return None
         for groups in self.state.search.options(shape, pool):
             found = self._best_domain(taking, groups)
             if found is not None:
-                return self._claim(want, pool, *found)
+                return self._claim(taking, pool, *found)
         failed.add(ANYTHING if self._hopeless(want, kind, units, size) else point)
         return None
+
+    def _taking(self, ask: Ask, want: Want, kind: Kind, units: int, size: int) -> Taking:
+        """Whoever would sit on the cards for longer than anybody may be suspended gets no suspended victims: they would
+        lose their work all the same, hours later."""
+        taking = self.rights.taking(want, kind, units, size)
+        last = self.now + self.policy.max_parked_s
+        taking.firm = (
+            not self.policy.keeps_work and want.until > last and self.state.evictable_from(ask, self.now) > last
+        )
+        return taking
 
     def _hopeless(self, want: Want, kind: Kind, units: int, size: int) -> bool:
         """Would even a moment on the same cards, without CPU and memory, find no victims? Then the whole family need
@@ -126,8 +141,7 @@ class Eviction:
                 return None
             host, more = chosen
             for victim in more:
-                for part in victim.parts:
-                    ledger.give(victim.job, part)
+                self._gives_way(victim)
             victims += more
             found = self.state.search.one_here(want, host, taking.cards[id(host.group)])
             assert found is not None, "the set was chosen because this replica fits"
@@ -195,8 +209,7 @@ class Eviction:
             rest = [v for v in needed if v is not victim]
             mark = ledger.checkpoint()
             for other in rest:
-                for part in other.parts:
-                    ledger.give(other.job, part)
+                self._gives_way(other)
             found = self.state.search.place(taking.want)
             ledger.rollback(mark)
             if found is not None and self.rights.in_allowed_order(taking, tuple(rest)):
@@ -204,12 +217,15 @@ class Eviction:
         return parts, tuple(needed)
 
     # ---------------------------------------------------------------------------------------- 4. claim
-    def _claim(self, want: Want, pool: str, parts: tuple[Part, ...], victims: tuple[Victim, ...]) -> Claim:
+    def _claim(self, taking: Taking, pool: str, parts: tuple[Part, ...], victims: tuple[Victim, ...]) -> Claim:
         """Book it in this cycle: the place is the job's, what passes over from its victims counts once."""
-        state, policy = self.state, self.policy
+        state, policy, want = self.state, self.policy, taking.want
         runs = [state.runs[victim.job] for victim in victims]
-        saving = [run for run in runs if self.candidates.can_suspend(run)]
-        suspend_s = max((self.candidates.suspend_cost_s(run) for run in saving), default=0)
+        saving = self.candidates.suspended(victims)
+        self.suspends |= {victim.job for victim in saving}
+        self.turns |= {victim.job for victim in saving if self.rights.takes_turn(taking, victim)}
+        suspend_s = max((self.candidates.suspend_cost_s(state.runs[victim.job]) for victim in saving), default=0)
+        self.cycle.credits += credits_for(state, taking, victims)
         expires = self.now + policy.grace_s + suspend_s + policy.claim_slack_s
         ids = tuple(sorted(victim.job for victim in victims))
         ask = state.queue.asks[want.job]
@@ -218,8 +234,12 @@ class Eviction:
         state.promises.ends[want.job] = self.now + policy.grace_s + ask.limit_s
         for part in parts:
             state.ledger.take(want.job, part)
+        for victim in saving:
+            self._saves_its_memory(victim)
         for held, passed in state.hand_over(units, pool, ids):
             self._handed.append((held, passed))
+        for job in ids:
+            self.rights.leaves(job)
         nodes = {part.node for run in runs for part in run.parts}
         self._fell |= nodes
         self.candidates.fall(ids, nodes)
@@ -234,7 +254,7 @@ class Eviction:
         """A suspended job comes back to its own cards: whoever is on them must be one that it may take."""
         want = Want(ask.job, ask.team, ask.shape, pool, self.now + ask.limit_s)
         size = size_of(self.policy, kind.tier, left_s=ask.limit_s, attained=ask.attained)
-        taking = self.rights.taking(want, kind, units, size)
+        taking = self._taking(ask, want, kind, units, size)
         ledger = self.state.ledger
         sitting = {job for part in ask.pinned for piece in part.pieces for job in _on(ledger, piece.gpu)}
         hosts = {part.node for part in ask.pinned}
@@ -244,11 +264,21 @@ class Eviction:
             return None
         mark = ledger.checkpoint()
         for victim in victims:
-            for part in victim.parts:
-                ledger.give(victim.job, part)
+            self._gives_way(victim)
         free = self.state.search.is_free(ask.pinned, ask.team, want.until)
         ledger.rollback(mark)
-        return self._claim(want, pool, ask.pinned, victims) if free else None
+        return self._claim(taking, pool, ask.pinned, victims) if free else None
+
+    def _gives_way(self, victim: Victim) -> None:
+        """In a trial: its place is free, less the memory that it keeps where it is suspended."""
+        for part in victim.parts:
+            self.state.ledger.give(victim.job, part)
+        self._saves_its_memory(victim)
+
+    def _saves_its_memory(self, victim: Victim) -> None:
+        if victim.saves > 0:
+            for part in saved_parts(victim.parts, victim.saves):
+                self.state.ledger.take(-victim.job, part)
 
     def undo(self) -> None:
         """Back to what is so far: the victims still have what they hold."""

@@ -25,6 +25,8 @@ class Promise:
     memory_mib: int
     job: int = 0
     teams: frozenset[int] = frozenset()
+    #: cards above a suspended job: work that can be evicted by then may take them all the same
+    parked: bool = False
 
 
 class Promises:
@@ -35,17 +37,31 @@ class Promises:
         self.hosts: dict[int, list[Promise]] = {}
         #: job -> when it must be over
         self.ends: dict[int, int] = {}
+        #: who is asking now, and from when on it could be evicted again
+        self._asking, self._evictable_from = 0, NEVER
+        #: there are cards above suspended jobs, so that it matters who asks
+        self.parked = False
 
     def add(self, host_id: int, promise: Promise) -> None:
         self.hosts.setdefault(host_id, []).append(promise)
+        self.parked = self.parked or promise.parked
 
     def clear(self) -> None:
         self.hosts.clear()
+        self.parked = False
+
+    def asks(self, job: int, evictable_from: int) -> None:
+        """The questions that follow are this job's, which could be evicted again from then on (NEVER: not at all)."""
+        self._asking, self._evictable_from = job, evictable_from
+
+    def _binds(self, promise: Promise) -> bool:
+        """The cards above a suspended job are open to itself, and to work that can make way for it in time."""
+        return not promise.parked or not (promise.job == self._asking or self._evictable_from <= promise.starts)
 
     def limits(self, host: Host, team: int, until: int) -> tuple[int, int, int]:
         """For work of `team` from now to `until`: the cards it must leave alone, and the CPU and memory it may take."""
         blocked, cpu, memory = 0, host.cpu, host.memory
-        binding = [p for p in self.hosts[host.id] if p.starts < until and team not in p.teams]
+        binding = [p for p in self.hosts[host.id] if p.starts < until and team not in p.teams and self._binds(p)]
         for promise in binding:
             blocked |= promise.cards
             then_cpu, then_memory = self.free_at(host, promise.starts)
@@ -69,7 +85,8 @@ class Promises:
         """Cards, CPU and memory that others are promised at some time in [starts, ends)."""
         cards = cpu = memory = 0
         for promise in self.hosts.get(host.id, ()):
-            if promise.starts < ends and promise.ends > starts and team not in promise.teams:
+            overlaps = promise.starts < ends and promise.ends > starts
+            if overlaps and team not in promise.teams and self._binds(promise):
                 cards |= promise.cards
                 cpu += promise.cpu_millis
                 memory += promise.memory_mib

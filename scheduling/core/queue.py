@@ -158,10 +158,6 @@ class Queue:
             if not people[ask.user]:
                 del people[ask.user]
 
-    def parked(self, before: int) -> list[Ask]:
-        """Suspended jobs that have waited for their cards since before then."""
-        return [self.asks[job] for job in sorted(self.pinned) if self.asks[job].suspended_at <= before]
-
     def _row(self, pair: Pair) -> Row:
         entry, kind = pair
         assert kind.rank is not None

@@ -143,13 +143,17 @@ class Tree:
 
     def settle(self, account: Account, user: int, now: int, half_life_s: int) -> None:
         """Bring the decayed means of a team's path and of a member up to `now`, before what they hold changes."""
+        self.settle_teams(account, now, half_life_s)
+        mean, at = account.user_means.get(user, (0, now))
+        account.user_means[user] = (aged(mean, account.users.get(user, 0), now - at, half_life_s), max(now, at))
+
+    def settle_teams(self, account: Account, now: int, half_life_s: int) -> None:
+        """The teams' means alone."""
         node: Account | None = account
         while node is not None and node.parent is not None:
             node.mean = aged(node.mean, node.above(), now - node.above_at, half_life_s)
             node.above_at = max(now, node.above_at)
             node = node.parent
-        mean, at = account.user_means.get(user, (0, now))
-        account.user_means[user] = (aged(mean, account.users.get(user, 0), now - at, half_life_s), max(now, at))
 
     def remember(self, past: Past) -> None:
         account = self.account(past.team)

@@ -42,7 +42,7 @@ class Shares:
                 over = 0
             if history:
                 over += past
-            if over:
+            if over > 0:  # a credit may take off more than there is
                 unweighted |= weightless
                 if over * scale > largest:
                     largest = over * scale

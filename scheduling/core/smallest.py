@@ -3,7 +3,7 @@
 from itertools import combinations
 from typing import TYPE_CHECKING
 
-from scheduling.core.candidates import Victim, cards_on
+from scheduling.core.candidates import Victim, all_stopped, cards_on
 from scheduling.core.ledger import Host
 from scheduling.core.places.cards import bits
 from scheduling.core.places.filters import Want
@@ -21,6 +21,8 @@ class SmallestSet:
 
     def __init__(self, cycle: "Cycle", rights: Rights) -> None:
         self.state, self.rights = cycle.state, rights
+        #: MiB that stay on the node for each candidate that would be suspended, while sets of them are compared
+        self._saves: dict[int, int] = {}
 
     def on(
         self, taking: Taking, host: Host, cards: int, before: tuple[Victim, ...], to_beat: SetKey | None
@@ -34,6 +36,23 @@ class SmallestSet:
             return None
         if len(ranked) > 1 and not self._room_with(want, host, cards, {v.job for v in ranked} | known):
             return None
+        saves = {v.job: v.saves for v in ranked if v.saves > 0}
+        if not saves:
+            return self._compare(taking, host, cards, ranked, before, to_beat)
+        self._saves = saves
+        best = self._compare(taking, host, cards, ranked, before, to_beat)
+        if best is None and (to_beat is None or self._compare(taking, host, cards, ranked, before, None) is None):
+            # What they save would take the memory that the job needs: then they are stopped.
+            self._saves = {}
+            best = self._compare(taking, host, cards, all_stopped(ranked), before, to_beat)
+        self._saves = {}
+        return best
+
+    def _compare(
+        self, taking: Taking, host: Host, cards: int, ranked: list[Victim], before: tuple[Victim, ...],
+        to_beat: SetKey | None,
+    ) -> tuple[Victim, ...] | None:  # fmt: skip
+        want, known = taking.want, {victim.job for victim in before}
         best = self._greedy(taking, host, cards, ranked, before) if len(ranked) > EXACT else None
         if best is not None and (to_beat is None or cost_of(best) < to_beat):
             to_beat = cost_of(best)
@@ -75,7 +94,7 @@ class SmallestSet:
         for job, part in host.parts:
             if job in without:
                 cpu += part.cpu_millis
-                memory += part.memory_mib
+                memory += part.memory_mib - self._saves.get(job, 0)
         free = host.free
         for place in bits(host.all & ~host.free):
             if all(job in without for job, _ in host.cards[place]):

@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from scheduling.core.books import Books, Held
 from scheduling.core.cluster import Ask, Booking, Claim, Cluster, Node, Run, Shape, Team
-from scheduling.core.decisions import Recut
+from scheduling.core.decisions import Credit, Recut
 from scheduling.core.policy import Policy
 from scheduling.core.scores import Scores
 
@@ -36,6 +36,7 @@ class State(Books):
             self._hold_run(run)
         for ask in sorted(cluster.asks, key=lambda ask: (ask.submitted, ask.job)):
             self.queue.add(ask, NOT_YET)
+            self._keep_saved(ask.job)
         for claim in sorted(cluster.claims, key=lambda claim: claim.job):
             self._hold_claim(claim)
         self.bookings = tuple(sorted(cluster.bookings, key=lambda booking: booking.id))
@@ -59,10 +60,12 @@ class State(Books):
     def submit(self, ask: Ask) -> None:
         """A job waits: new, requeued, or suspended (with `pinned`). Replaces an earlier ask of the same job."""
         self.queue.add(ask, NOT_YET)
+        self._keep_saved(ask.job)
 
     def withdraw(self, job: int) -> None:
         """A waiting job left the queue without a start. A claim that it has goes with the next plan."""
         self.queue.remove(job)
+        self._keep_saved(job)
 
     # ---------------------------------------------------------------------------------------- runs
     def started(self, run: Run, *, now: int) -> None:
@@ -77,6 +80,7 @@ class State(Books):
         self.runs[run.job] = run = replace(run, pool=self.held[run.job].pool)
         self.filling.add(run, self.queue.tier_of(run.ask), self.held[run.job].units)
         self.bounds.touch(part.node for part in run.parts)
+        self._keep_saved(run.job)
 
     def ended(self, job: int, *, now: int) -> None:
         """A run's parts are free (released, or suspended: then `submit` it with `pinned`)."""
@@ -84,6 +88,7 @@ class State(Books):
         self.filling.remove(job)
         self._settle(run.pool, run.ask.team, run.ask.user, now)
         self._release(job, run.parts)
+        self._keep_saved(job)
 
     def claimed(self, claim: Claim, *, now: int) -> None:
         """A claim of the last plan was stored."""
@@ -95,6 +100,13 @@ class State(Books):
             if gone is not None:
                 self._settle(gone.pool, gone.team, gone.user, now)
         self._hold_claim(claim)
+
+    def credited(self, credit: Credit, *, now: int) -> None:
+        """A credit of the last plan was stored: the past of these teams counts for less."""
+        tree = self.tree(credit.pool)
+        tree.settle_teams(tree.account(credit.teams[-1]), now, self.policy.half_life_s)
+        for team in credit.teams:
+            tree.account(team).mean -= credit.mean
 
     def unclaimed(self, job: int, *, now: int) -> None:
         """A claim expired, or its job left or was placed."""

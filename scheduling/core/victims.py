@@ -19,7 +19,7 @@ among them as low as possible, least work lost, fewest, those that come last by 
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from scheduling.core.candidates import Candidates, Victim
+from scheduling.core.candidates import Candidates, Victim, all_stopped
 from scheduling.core.places.filters import Want
 from scheduling.core.policy import SizeRule
 from scheduling.core.queue import Kind
@@ -52,11 +52,13 @@ def cost_of(victims: Iterable[Victim]) -> SetKey:
 class Taking:
     """One job that looks for victims, and what has been found out for it on the way."""
 
-    __slots__ = ("allowed", "any_class", "cards", "domain", "higher", "kind", "least", "others", "own", "size", "turns",
-                 "units", "want")  # fmt: skip
+    __slots__ = ("allowed", "any_class", "cards", "domain", "firm", "higher", "kind", "least", "others", "own", "size",
+                 "turns", "units", "want")  # fmt: skip
 
     def __init__(self, want: Want, kind: Kind, units: int) -> None:
         self.want, self.kind, self.units, self.size = want, kind, units, 0
+        #: it would sit on its cards longer than anybody may be suspended: its victims are stopped
+        self.firm = False
         #: may it take from lower tiers of its own team, from other teams, from others' guaranteed work?
         self.own = self.others = self.any_class = False
         #: from its own team: is there work of lower tiers, work that might take turns with it?
@@ -80,6 +82,18 @@ class Rights:
         self._lenders: dict[tuple[str, int, int], tuple[int, bool]] = {}
         self._known_sides: dict[tuple[int, int], tuple[Account, Account]] = {}
         self._shares_of: dict[tuple[str, int, int], tuple[int, tuple[Share, Share]]] = {}
+        self._leaving: dict[tuple[str, int], int] = {}
+        for job in sorted(candidates.gone):
+            self.leaves(job)
+
+    def leaves(self, job: int) -> None:
+        """It is going already: what of its units nobody has taken over is no reason to take more from its teams. They
+        would fall below their share, and take it back."""
+        held = self.state.held.get(job)
+        if held is not None and held.units > held.handed and job in self.state.runs:
+            for account in self.state.account(held.pool, held.team).path():
+                key = (held.pool, account.team)
+                self._leaving[key] = self._leaving.get(key, 0) + held.units - held.handed
 
     def moved(self, pool: str, team: int) -> None:
         """What this team holds there has changed, and with it the sums of all teams above it."""
@@ -153,11 +167,12 @@ class Rights:
         """The runs on a node that this job may take, the cheapest first."""
         allowed, own = taking.allowed, taking.want.team
         found = []
-        for victim in self.candidates.on_host(node):
+        here = self.candidates.on_host(node)
+        for victim in all_stopped(here) if taking.firm else here:
             may = None if victim.team == own else allowed.get(victim.sort)
             if may is None:
                 may = allowed[victim.sort] = self._may_take(taking, victim)
-            may = may or self._takes_turn(taking, victim)
+            may = may or self.takes_turn(taking, victim)
             if may and victim.job not in before and not self._calm(taking, victim):
                 found.append(victim)
         return found
@@ -166,7 +181,7 @@ class Rights:
         """One victim, as the accounts stand now. `trial`: they have been moved without a word about it."""
         kind, pool, units = taking.kind, taking.want.pool, taking.units
         if victim.team == taking.want.team:
-            return self.policy.preempt if victim.tier > kind.tier else self._takes_turn(taking, victim)
+            return self.policy.preempt if victim.tier > kind.tier else self.takes_turn(taking, victim)
         tree = self.state.trees[pool]
         mine, theirs = tree.account(taking.want.team), tree.account(victim.team)
         if taking.any_class and victim.tier > kind.tier and mine.guarantees(units):
@@ -175,7 +190,7 @@ class Rights:
             return False
         return self._lends(pool, mine, theirs, units, victim.units, trial=trial)
 
-    def _takes_turn(self, taking: Taking, victim: Victim) -> bool:
+    def takes_turn(self, taking: Taking, victim: Victim) -> bool:
         """Has the victim had its turn, and more service than the job that asks? Within one team that is all; between
         teams both must borrow."""
         kind = taking.kind
@@ -197,12 +212,14 @@ class Rights:
         my_side, their_side = self._sides(mine, theirs)
         share = self.cycle.tournament.shares.of_team
         left = share(their_side.team, tree.pool, 1 - lent, history=False)
-        return _all_above(theirs, their_side) and left > share(my_side.team, tree.pool, 0, history=False)
+        return self._all_above(tree.pool, theirs, their_side) and left > share(
+            my_side.team, tree.pool, 0, history=False
+        )
 
     def _lends(self, pool: str, mine: Account, theirs: Account, units: int, lent: int, *, trial: bool = False) -> bool:
         """May borrowed work of so many units be taken from them for so many of mine: by reclaim or by balance?"""
         my_side, their_side = self._sides(mine, theirs)
-        if theirs.used <= theirs.guaranteed or not _all_above(theirs, their_side):
+        if not self._all_above(pool, theirs, their_side):
             return False
         if self.policy.reclaim and my_side.guarantees(units):
             return True
@@ -211,6 +228,7 @@ class Rights:
         # Both with the past and without it: what a team has had may stop it from taking, but never entitles two teams
         # to take the same cards from each other in turn.
         shares = self._shares if trial else self._known_shares
+        lent += self._leaving.get((pool, their_side.team), 0)
         taker, giver = shares(pool, my_side.team, units), shares(pool, their_side.team, -lent)
         return taker[0] <= giver[0] and taker[1] <= giver[1]
 
@@ -226,6 +244,18 @@ class Rights:
         """Its share as if it held so much more (or less), without the past and with it."""
         of_team = self.cycle.tournament.shares.of_team
         return of_team(team, pool, extra, history=False), of_team(team, pool, extra, history=True)
+
+    def _all_above(self, pool: str, account: Account, side: Account) -> bool:
+        """Is every team from the victim's up to its side of the ancestor above its guarantee?"""
+        node: Account | None = account
+        leaving = self._leaving
+        while node is not None:
+            if node.used - (leaving.get((pool, node.team), 0) if leaving else 0) <= node.guaranteed:
+                return False
+            if node is side:
+                return True
+            node = node.parent
+        return True
 
     def _sides(self, mine: Account, theirs: Account) -> tuple[Account, Account]:
         """The two children of the lowest common ancestor. Where one team stands above the other, it is its own side."""
@@ -264,7 +294,7 @@ class Rights:
         taken: list[Victim] = []
         while waiting:
             nxt = next(
-                (v for v in waiting if self._may_take(taking, v, trial=True) or self._takes_turn(taking, v)), None
+                (v for v in waiting if self._may_take(taking, v, trial=True) or self.takes_turn(taking, v)), None
             )
             if nxt is None:
                 break
@@ -275,15 +305,3 @@ class Rights:
         for victim in taken:
             tree.account(victim.team).add(victim.units)
         return fits
-
-
-def _all_above(account: Account, side: Account) -> bool:
-    """Is every team from the victim's up to its side of the ancestor above its guarantee?"""
-    node: Account | None = account
-    while node is not None:
-        if node.used <= node.guaranteed:
-            return False
-        if node is side:
-            return True
-        node = node.parent
-    return True

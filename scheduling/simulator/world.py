@@ -13,19 +13,19 @@ import heapq
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
-from scheduling.core.cluster import Ask, Outcome, Run, requeued
+from scheduling.core.cluster import Ask, Outcome, Run, parked, requeued
 from scheduling.core.decisions import Place, Plan
 from scheduling.core.forecast import estimate_starts
 from scheduling.core.lifecycle import EndReason, JobState
 from scheduling.core.plan import Planner
 from scheduling.core.policy import DAY, Policy
+from scheduling.core.runtimes import UsedOfLimit
 from scheduling.simulator.gauge import Gauge
 from scheduling.simulator.history import History, Record
 from scheduling.simulator.options import Limits, Options
-from scheduling.simulator.runtimes import UsedOfLimit
 from scheduling.simulator.site import Site
 from scheduling.simulator.traces.job import TraceJob
-from scheduling.simulator.turns import Turns, units_of
+from scheduling.simulator.turns import Turns
 
 
 class Stuck(Exception):
@@ -202,16 +202,18 @@ class World:
         life.record.timed_out = bool(life.left_s is not None and life.left_s > 0)
         del self._lives[life.record.number]
 
-    def _suspend(self, now: int, life: _Life) -> None:
+    def _suspend(self, now: int, life: _Life, calm_until: int) -> None:
         """Its work is kept: what its limit leaves is less by what it ran, and more by what this costs."""
         run = self._stop(now, life)
         ran = now - run.held_at
         life.record.suspensions += 1
-        attained = run.ask.attained + units_of(run.parts) * ran
+        pinned = not self.policy.keeps_work
+        ask = parked(run, now=now, ran_s=ran, calm_until=calm_until, pinned=pinned)
         spent = 0 if self.options.cost_s else self.policy.suspend_cost_s(run.ask.saved_mib)
-        ask = replace(run.ask, attained=attained, limit_s=max(1, run.ask.limit_s - ran + self._charge(life, spent)))
-        if not self.policy.keeps_work:
-            ask = replace(ask, pinned=run.parts, suspended_at=now)
+        ask = replace(ask, limit_s=max(1, run.ask.limit_s - ran + self._charge(life, spent)))
+        if calm_until > now:
+            heapq.heappush(self._events, (calm_until, _LOOK, 0, 0))
+        if pinned:
             heapq.heappush(self._events, (now + self.policy.max_parked_s, _LOOK, 0, 0))
         self._submit(ask)
 
@@ -273,9 +275,11 @@ class World:
         for claim in plan.claims:
             self.planner.claimed(claim, now=now)
             heapq.heappush(self._events, (claim.expires_at, _LOOK, 0, 0))
+        for credit in plan.credits:
+            self.planner.credited(credit, now=now)
         freed = False
         for suspend in plan.suspends:
-            self._suspend(now, self._lives[suspend.job])
+            self._suspend(now, self._lives[suspend.job], suspend.calm_until)
             freed = True
         for stop in plan.stops:
             freed |= self._obey(now, self._lives[stop.job], stop.reason)

@@ -6,21 +6,32 @@ from itertools import combinations
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
+from scheduling.core import mig
 from scheduling.core.backfill import TimeMap
-from scheduling.core.cluster import Ask, Cluster, Gpu, Node, Part, Piece, Quota, Run, Shape, Team
+from scheduling.core.cluster import Ask, Cluster, Gpu, Instance, Node, Part, Piece, Quota, Run, Shape, Team
 from scheduling.core.forecast import estimate_starts
 from scheduling.core.lifecycle import EndReason
 from scheduling.core.places.filters import Want
 from scheduling.core.plan import Planner, plan
 from scheduling.core.policy import Policy
-from scheduling.core.remedies import changes_that_would_start
+from scheduling.core.remedies import (
+    Prover,
+    _other_models,
+    _other_pools,
+    _other_tiers,
+    _shorter,
+    _smaller,
+    _softer,
+    changes_that_would_start,
+)
 from scheduling.core.state import State
 from scheduling.core.units import GPU_UNITS
-from tests.properties.worlds import asks, machines, team_trees
+from tests.properties.test_plan_properties import EXAMPLES
+from tests.properties.worlds import H100, MIG_NAMES, asks, machines, team_trees
 
 OWNER, BORROWER = 1, 2
 NOW = 10_000
-SMALL = settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
+SMALL = settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck))
 
 
 @st.composite
@@ -110,6 +121,54 @@ def test_no_placement_is_missed_on_free_nodes(nodes, gpus, replicas, cpu):
 
 
 @st.composite
+def cut_cards(draw):
+    """A card with a legal set of held instances and another of free ones, found by trying at random."""
+    model = H100
+    held, free = [], []
+    for into in (held, free):
+        for _ in range(draw(st.integers(0, 4))):
+            name = draw(st.sampled_from(sorted(mig.PROFILES[model])))
+            new = Instance(name, draw(st.sampled_from(mig.PROFILES[model][name].starts)))
+            if mig.legal(model, (*held, *free, new)):
+                into.append(new)
+    return Gpu(1, model, 81_920, mig=True, layout=tuple(held + free)), held
+
+
+@SMALL
+@given(cut_cards(), st.sampled_from(MIG_NAMES), st.booleans())
+def test_no_place_for_an_instance_is_missed(card, wish, recut):
+    """Brute force over every profile and start: beside what is held, or only free instances where nothing is cut."""
+    gpu, held = card
+    profiles = [p for p in mig.PROFILES[H100].values()
+                if p.name == wish or (p.name.split(".")[0] == wish and "+" not in p.name)]  # fmt: skip
+    exists = any(
+        mig.legal(H100, (*held, Instance(p.name, start))) and (recut or Instance(p.name, start) in gpu.layout)
+        for p in profiles for start in p.starts if Instance(p.name, start) not in held
+    )  # fmt: skip
+    node = Node(1, "n1", "gpu", 64_000, 64_000, (gpu,))
+    pieces = tuple(Piece(1, mig.PROFILES[H100][i.profile].units, i.profile, i.start) for i in held)
+    runs = (Run(Ask(9, 1, 1, Shape(mig="1g"), 0, 60), (Part(1, pieces),), 1, running_at=1),) if held else ()
+    world = Cluster(nodes=(node,), asks=(Ask(1, 1, 1, Shape(mig=wish), 0, 60),), runs=runs)
+    assert bool(plan(world, Policy(recut=recut), 2).places) == exists
+
+
+@SMALL
+@given(st.lists(st.sampled_from((100, 250, 500, 700)), max_size=6), st.sampled_from((100, 250, 500, 1000)))
+def test_no_room_for_a_share_is_missed(held, wish):
+    """Shares of one team on two cards: the ask starts exactly if one of them has so much left."""
+    cards, runs = {1: 0, 2: 0}, []
+    for job, share in enumerate(held, start=10):
+        gpu = next((gpu for gpu, used in cards.items() if used + share <= 1000), 0)
+        if gpu:
+            cards[gpu] += share
+            piece = Piece(gpu, 42 * share, thousandths=share)
+            runs.append(Run(Ask(job, 1, 1, Shape(thousandths=share), 0, 60), (Part(1, (piece,)),), 1, running_at=1))
+    node = Node(1, "n1", "gpu", 64_000, 64_000, (Gpu(1, H100, 81_920), Gpu(2, H100, 81_920)))
+    world = Cluster(nodes=(node,), asks=(Ask(1, 1, 1, Shape(thousandths=wish), 0, 60),), runs=tuple(runs))
+    assert bool(plan(world, Policy(), 2).places) == any(used + wish <= 1000 for used in cards.values())
+
+
+@st.composite
 def busy_worlds(draw):
     """A cluster on which the core itself has started some jobs, and others that wait."""
     nodes, teams = draw(machines()), draw(team_trees())
@@ -158,6 +217,24 @@ def test_every_suggested_change_starts_the_job(world):
         others = tuple(a for a in world.asks if a.job != job)
         changed = plan(replace(world, asks=(*others, change.ask)), policy, 30)
         assert job in {place.job for place in changed.places}
+
+
+@settings(SMALL, max_examples=EXAMPLES // 3)
+@given(busy_worlds())
+def test_one_walk_proves_what_a_plan_for_each_change_would(world):
+    """Every candidate, not only those that are suggested; and the prover leaves its planner as it was."""
+    prover = Prover(world, Policy(), 30)
+    for ask in world.asks:
+        wishes = [change.ask for change in candidates_for(ask, prover)]
+        assert prover.starting(ask, wishes) == [prover.starts(wish) for wish in wishes]
+    assert prover.planner.snapshot().asks == tuple(sorted(world.asks, key=lambda ask: ask.job))
+
+
+def candidates_for(ask, prover):
+    return [
+        *_other_pools(ask, prover.pools), *_other_models(ask, prover.models), *_softer(ask, Policy()),
+        *_shorter(ask), *_smaller(ask), *_other_tiers(ask, ("production", "normal", "batch")),
+    ]  # fmt: skip
 
 
 @SMALL

@@ -5,7 +5,6 @@ from dataclasses import replace
 
 from hypothesis import given, settings
 
-from scheduling.core.lifecycle import JobState
 from scheduling.core.policy import SizeRule, Tier
 from scheduling.core.units import GPU_UNITS
 from tests.properties import test_plan_properties as properties
@@ -16,18 +15,6 @@ from tests.properties.worlds import stories
 TIERS = (Tier("production"), Tier("normal"), Tier("batch", rotate=True, size_rule=SizeRule.ATTAINED))
 #: BERTH_LOOPS=10000 looks into so many random worlds
 LOOPS = settings(THOROUGH, max_examples=int(os.environ.get("BERTH_LOOPS", "6")))
-
-
-class Turning(Toy):
-    """A cluster in fast motion that counts the service of whoever is suspended."""
-
-    def _leave(self, run) -> None:
-        super()._leave(run)
-        if run.state is JobState.SUSPENDING:
-            units = self.planner.units_of(run.parts[0], run.pool)
-            waiting = self.planner.queue.asks[run.job]
-            served = units * (run.since - run.running_at)
-            self.planner.submit(replace(waiting, attained=waiting.attained + served))
 
 
 def everything(before, outcome, toy):
@@ -63,7 +50,7 @@ def with_turns(story):
 @given(stories(most_jobs=10))
 def test_nobody_takes_a_card_back_before_its_turn_is_over(story):
     cluster, policy, steps = with_turns(story)
-    toy = Turning(cluster, policy)
+    toy = Toy(cluster, policy)
     for seconds, jobs in steps:
         for ask in jobs:
             toy.submit(ask)

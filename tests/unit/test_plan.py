@@ -131,6 +131,15 @@ def test_every_hold_makes_a_sentence_with_its_numbers():
     assert "9 GPUs" in said[3]
 
 
+def test_times_are_said_as_dates():
+    hold = holds(decide(cluster("n1 .", ask(1, gpus=1, not_before=1_800_000_000))))[1]
+    assert sentence(hold.code, dict(hold.numbers)) == "It asked to start not before 2027-01-15 08:00 UTC."
+    assert (
+        sentence("team_window", {"opens": 1_800_000_000})
+        == "Its team may start work again from 2027-01-15 08:00 UTC on."
+    )
+
+
 def test_a_code_of_a_later_version_is_no_error():
     alone = {"cpu_millis": 1000, "free_cpu_millis": 0}
     assert sentence("cpu_busy", alone).startswith("It needs 1 of one node's CPU cores; ")  # not "1 CPU cores"

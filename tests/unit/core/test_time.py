@@ -5,14 +5,15 @@ from fractions import Fraction
 
 import pytest
 
-from scheduling.core.cluster import Booking, Team, Window
+from scheduling.core.cluster import Booking, Quota, Team, Window
 from scheduling.core.decay import ONE, aged, fading
 from scheduling.core.decisions import HoldCode
-from scheduling.core.forecast import estimate_starts, meets_deadline, what_if
+from scheduling.core.forecast import Alternative, StartRange, estimate_starts, meets_deadline, start_ranges, what_if
 from scheduling.core.plan import plan
 from scheduling.core.policy import Policy
 from scheduling.core.remedies import changes_that_would_start
 from scheduling.core.terms import terms_of
+from scheduling.core.units import GPU_UNITS
 from scheduling.core.windows import is_open, opens_at
 from tests.pictures import ask, cluster
 
@@ -103,9 +104,66 @@ def test_a_deadline_is_accepted_only_if_the_forward_run_meets_it():
 def test_what_if_compares_two_clusters_on_the_same_demand():
     world = cluster("n1 a", ask(1, gpus=1), drawn={"a": ask(9, gpus=1, limit=500)})
     larger = replace(world, nodes=(*world.nodes, *cluster("n1 a | n2 .").nodes[1:]))
-    found = what_if(world, POLICY, 100, other_cluster=larger)
+    found = what_if(world, POLICY, 100, Alternative(nodes=larger.nodes))
     assert (found.starts[0][1], found.starts[1][1]) == (501, 100)
     assert found.waited_s == (401, 0)
+
+
+def test_what_if_compares_two_sets_of_quotas_on_the_same_demand():
+    red, blue = (Team(n, f"t{n}", 0, (Quota("gpu", guaranteed=GPU_UNITS),)) for n in (1, 2))
+    world = cluster("n1 a", ask(1, gpus=1, team=1, limit=100), ask(2, gpus=1, team=2, limit=100), teams=(red, blue),
+                    drawn={"a": ask(9, gpus=1, team=9, limit=500)})  # fmt: skip
+    walls = (red, Team(2, "t2", 0, (Quota("gpu", guaranteed=0, borrow_limit=0),)))
+    found = what_if(world, POLICY, 100, Alternative(teams=walls), horizon_s=10_000)
+    assert 2 in found.starts[0]
+    assert 2 not in found.starts[1]
+    policy = Policy(reclaim=False, balance=False)
+    assert what_if(world, POLICY, 100, Alternative(policy=policy)).evictions[1] == 0
+
+
+def test_an_estimate_is_a_range_from_even_odds_to_nine_out_of_ten():
+    world = cluster("n1 a", ask(1, gpus=1, limit=100), ask(2, gpus=1, limit=50), drawn={"a": ask(9, gpus=1, limit=500)})
+    ranges = start_ranges(world, POLICY, 100, median=lambda a: a.limit_s // 2, late=lambda a: a.limit_s)
+    assert ranges == {1: StartRange(251, 501), 2: StartRange(301, 601)}
+    never = start_ranges(world, POLICY, 100, median=lambda a: a.limit_s, late=lambda a: a.limit_s, horizon_s=450)
+    assert never[2] == StartRange(None, None)
+
+
+def test_a_later_estimate_is_never_before_the_earlier_one():
+    """Runs that last longer can let a job start earlier: then the late answer is the early one."""
+    world = cluster("n1 .", ask(1, gpus=1, limit=100), ask(2, gpus=1, limit=50))
+    ranges = start_ranges(world, POLICY, 100, median=lambda a: a.limit_s, late=lambda a: 1)
+    assert ranges[2] == StartRange(200, 200)
+
+
+def test_the_forward_run_waits_for_windows_and_for_minimum_runtimes():
+    night = Team(1, "night", windows=(Window(tuple(range(7)), 20 * 3600, 6 * 3600),))
+    world = cluster("n1 .", ask(1, gpus=1, limit=100), teams=(night,))
+    assert estimate_starts(world, POLICY, MONDAY + 12 * 3600) == {1: MONDAY + 20 * 3600}
+    owner = Team(1, "owner", 0, (Quota("gpu", guaranteed=GPU_UNITS),))
+    theirs = ask(9, gpus=1, team=9, limit=90_000, min_runtime_s=2000)
+    kept = cluster("n1 a", ask(1, gpus=1, limit=100), teams=(owner,), drawn={"a": theirs})
+    assert estimate_starts(kept, POLICY, 1000)[1] == 2001 + POLICY.grace_s
+
+
+def test_a_job_that_must_wait_for_its_own_time_is_estimated_at_it():
+    assert estimate_starts(cluster("n1 .", ask(1, gpus=1, not_before=700)), POLICY, 100) == {1: 700}
+
+
+def test_a_new_deadline_may_not_break_one_that_was_accepted():
+    accepted = ask(1, gpus=1, limit=100, deadline=620)
+    world = cluster("n1 a", accepted, drawn={"a": ask(9, gpus=1, limit=500)})
+    hasty = ask(2, gpus=1, limit=50, deadline=601)
+    assert not meets_deadline(world, POLICY, 100, hasty)
+    assert meets_deadline(replace(world, asks=()), POLICY, 100, hasty)
+
+
+def test_a_deadline_within_a_closed_window_is_not_accepted():
+    night = Team(1, "night", windows=(Window(tuple(range(7)), 20 * 3600, 6 * 3600),))
+    noon = MONDAY + 12 * 3600
+    world = cluster("n1 .", teams=(night,))
+    assert not meets_deadline(world, POLICY, noon, ask(2, gpus=1, limit=50, deadline=noon + 3600))
+    assert meets_deadline(world, POLICY, noon, ask(2, gpus=1, limit=50, deadline=noon + 9 * 3600))
 
 
 def test_suggested_changes_start_the_job():

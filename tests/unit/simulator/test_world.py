@@ -174,3 +174,13 @@ def test_where_the_memory_of_a_card_is_not_known_work_is_stopped_instead():
         job("owner", 100, 50, team="red"),
     )
     assert (run["lent"].suspensions, run["lent"].requeues) == (0, 1)
+
+
+def test_guaranteed_work_that_falls_for_critical_work_is_credited_to_its_team():
+    policy = replace(POLICY, tiers=(Tier("urgent", critical=True), Tier("normal")))
+    where = site(gpus=1, red=1, blue=1)
+    jobs = (job("old", 0, 5000, team="blue"), job("now", 1000, 50, team="red", tier="urgent"))
+    world = World(where, policy, jobs, Options(limits=Limits.EXACT))
+    lost = {record.job.id: record.lost_s for record in world.run().records}
+    assert lost["old"] == 1000
+    assert world.planner.account("gpu", where.team_id("blue")).mean < 0

@@ -1,7 +1,7 @@
 """Run times for estimates come from the narrowest group of which enough is known."""
 
 from scheduling.core.cluster import Ask, Shape
-from scheduling.simulator.runtimes import ENOUGH, UsedOfLimit
+from scheduling.core.runtimes import ENOUGH, UsedOfLimit
 
 
 def ask(team=1, user=1, limit_s=1000):
