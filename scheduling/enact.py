@@ -15,13 +15,13 @@ from django.db import IntegrityError, transaction
 from django.db.models import F
 
 from scheduling.core.cluster import Part
-from scheduling.core.decisions import Claim, Place, Plan, Stop
+from scheduling.core.decisions import Claim, Credit, Place, Plan, Stop
 from scheduling.core.lifecycle import EndReason, IllegalMove, JobEvent, JobState
 from scheduling.core.units import GPU_UNITS
 from scheduling.models import Allocation, Gpu, Job, Node, NodeState, Slot, SlotKind
 from scheduling.records.claims import SlotTaken, end_claim, make_claim
 from scheduling.records.holds import TermsOf, store_holds, store_reserves
-from scheduling.records.usage import Charges, Holder, settle
+from scheduling.records.usage import Charges, Holder, credit, settle
 from scheduling.transitions import StaleJob, move_job
 from scheduling.wiring import wired
 
@@ -72,7 +72,8 @@ def enact(plan: Plan, *, now: datetime, terms: TermsOf | None = None) -> Outcome
         waits = {hold.job: hold.version for hold in plan.holds}
         for claim in plan.claims:
             stops = evictions[claim.job]
-            if _try(partial(_claim, claim, waits[claim.job], stops, charges, now), claim.job, touched, outcome):
+            owed = [credit for credit in plan.credits if credit.beneficiary == claim.job]
+            if _try(partial(_claim, claim, waits[claim.job], stops, owed, charges, now), claim.job, touched, outcome):
                 outcome.claimed += 1
                 outcome.stopped += len(stops)
         for place in plan.places:
@@ -119,6 +120,8 @@ def _evictions(plan: Plan) -> dict[int, list[Stop]]:
     for claim in plan.claims:
         if sorted(claim.victims) != sorted(stop.job for stop in evictions[claim.job]):
             raise CannotEnact(f"the claim of job {claim.job} does not name those who stop for it")
+    if unclaimed := {credit.beneficiary for credit in plan.credits} - {claim.job for claim in plan.claims}:
+        raise CannotEnact(f"credits without a claim, for jobs {sorted(unclaimed)}")
     if orphans := evictions.keys() - {claim.job for claim in plan.claims}:
         raise CannotEnact(f"evictions without a claim, for jobs {sorted(orphans)}")
     return evictions
@@ -167,8 +170,11 @@ def _stop(stop: Stop, now: datetime) -> set[int]:
     return set(Allocation.objects.filter(job=job, released_at__isnull=True).values_list("node_id", flat=True))
 
 
-def _claim(claim: Claim, version: int, stops: list[Stop], charges: Charges, now: datetime) -> set[int]:
-    """All victims stop and the place is kept for the job, which must still wait as `version`; or nothing happens."""
+def _claim(
+    claim: Claim, version: int, stops: list[Stop], owed: list[Credit], charges: Charges, now: datetime
+) -> set[int]:
+    """All victims stop, with what is owed to their teams for it, and the place is kept for the job, which must still
+    wait as `version`; or nothing happens."""
     # Locked: a cancellation at this moment comes after us and then takes the claim away again.
     job = Job.objects.select_for_update().filter(pk=claim.job, version=version, state=JobState.QUEUED).first()
     if job is None:
@@ -179,6 +185,8 @@ def _claim(claim: Claim, version: int, stops: list[Stop], charges: Charges, now:
     touched = set[int]()
     for stop in stops:
         touched |= _stop(stop, now)
+    for credit_given in owed:
+        credit(credit_given)
     log.info("job %s claims the place of jobs %s until %s", job.pk, list(claim.victims), made.expires_at)
     return touched
 

@@ -60,6 +60,7 @@ def _nodes(now: datetime) -> tuple[Node, ...]:
             name=row.name,
             pool=row.pool.name,
             accepts=accepts_work(row, now),
+            draining=row.state == NodeState.DRAINING,
             cpu_millis=row.cpu_millis,
             memory_mib=row.memory_mib,
             gpus=tuple(gpus[row.pk]),

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from scheduling.core.candidates import Victim
 from scheduling.core.decay import BITS
 from scheduling.core.decisions import Credit
-from scheduling.core.victims import Taking
+from scheduling.core.taking import Taking
 
 if TYPE_CHECKING:
     from scheduling.core.books import Books

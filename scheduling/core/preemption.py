@@ -23,7 +23,8 @@ from scheduling.core.places.filters import Options, Want
 from scheduling.core.places.gangs import NODE, domain_of
 from scheduling.core.queue import Kind, size_of
 from scheduling.core.smallest import SmallestSet
-from scheduling.core.victims import Rights, SetKey, Taking, cost_of
+from scheduling.core.taking import SetKey, Taking, cost_of
+from scheduling.core.victims import Rights
 
 if TYPE_CHECKING:
     from scheduling.core.plan import Cycle

@@ -7,7 +7,8 @@ from scheduling.core.candidates import Victim, all_stopped, cards_on
 from scheduling.core.ledger import Host
 from scheduling.core.places.cards import bits
 from scheduling.core.places.filters import Want
-from scheduling.core.victims import Rights, SetKey, Taking, cost_of
+from scheduling.core.taking import SetKey, Taking, cost_of
+from scheduling.core.victims import Rights
 
 if TYPE_CHECKING:
     from scheduling.core.plan import Cycle

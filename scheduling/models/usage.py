@@ -7,13 +7,14 @@ class PastUse(models.Model):
     """The decayed mean of what a team, or one of its members, had above its guarantee in one pool, as of `at`.
 
     `team` and `person` are ids without foreign keys: the past of who has left goes on counting until it has faded.
-    `person` 0: the team itself. Brought up to date in the transaction of every change, see `records/usage.py`.
+    `person` 0: the team itself. `mean` is below 0 while a credit for lost work has not faded (`core/credit.py`).
+    Brought up to date in the transaction of every change, see `records/usage.py`.
     """
 
     team = models.PositiveBigIntegerField()
     person = models.PositiveBigIntegerField(default=0)
     pool = models.SlugField(max_length=40)
-    mean = models.PositiveBigIntegerField(default=0)
+    mean = models.BigIntegerField(default=0)
     at = models.PositiveBigIntegerField()  # seconds on the core's axis, so that the snapshot has the very number
 
     class Meta:

@@ -7,9 +7,10 @@ the core's own `Tree`: so the live loop remembers what the simulator's warm plan
 from collections.abc import Iterable
 from datetime import datetime
 
-from django.db.models import Count, Q, Sum
+from django.db.models import Count, F, Q, Sum
 
 from scheduling.core.cluster import Part, Past
+from scheduling.core.decisions import Credit
 from scheduling.core.quota import Tree, children_first
 from scheduling.core.units import GPU_UNITS, charge
 from scheduling.models import Allocation, Claim, ClaimedSlot, Gpu, Node, PastUse, Pool
@@ -67,6 +68,12 @@ def settle(pool: str, holders: Iterable[Holder], *, now: datetime) -> None:
         unique_fields=["team", "person", "pool"],
         update_fields=["mean", "at"],
     )
+
+
+def credit(given: Credit) -> None:
+    """Guaranteed work fell for critical work: its teams' past counts for less, which may make a mean negative. Call it
+    in the transaction of the eviction, after `settle` has brought the teams' means up to the same moment."""
+    PastUse.objects.filter(team__in=given.teams, person=0, pool=given.pool).update(mean=F("mean") - given.mean)
 
 
 def _tree(pool: str, now: datetime) -> Tree:

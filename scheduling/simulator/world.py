@@ -11,7 +11,7 @@ All that happens at one moment is told first; then one plan is made and carried 
 
 import heapq
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from scheduling.core.cluster import Ask, Outcome, Run, parked, requeued
 from scheduling.core.decisions import Place, Plan
@@ -22,6 +22,7 @@ from scheduling.core.policy import DAY, Policy
 from scheduling.core.runtimes import UsedOfLimit
 from scheduling.simulator.gauge import Gauge
 from scheduling.simulator.history import History, Record
+from scheduling.simulator.life import Life
 from scheduling.simulator.options import Limits, Options
 from scheduling.simulator.site import Site
 from scheduling.simulator.traces.job import TraceJob
@@ -38,18 +39,6 @@ SHIFT_S = 7 * DAY
 _ARRIVE, _END, _RELEASED, _TURN, _LOOK = range(5)
 
 
-@dataclass(slots=True)
-class _Life:
-    """A job that is waiting or running: what it has done in this attempt, and what is still to do."""
-
-    record: Record
-    ran_s: int = 0
-    left_s: int | None = None
-    attempt: int = 0
-    run: Run | None = None
-    ask: Ask | None = None
-
-
 Watch = Callable[[int, int, int], None]  #: time, jobs submitted, jobs ended
 
 
@@ -64,7 +53,7 @@ class World:
         self.history = History(gpus=self.gauge.gpus)
         self._arrivals = iter(jobs)
         self._watch = watch
-        self._lives: dict[int, _Life] = {}
+        self._lives: dict[int, Life] = {}
         self._waiting: set[int] = set()
         self._events: list[tuple[int, int, int, int]] = []
         self._next: TraceJob | None = None
@@ -140,7 +129,7 @@ class World:
         )
         record = Record(job=job, number=self._count, team=ask.team)
         self.history.records.append(record)
-        self._lives[self._count] = _Life(record=record, left_s=job.duration_s)
+        self._lives[self._count] = Life(record=record, left_s=job.duration_s)
         if self.gauge.saw(ask.shape):
             self.planner.mixed(self.gauge.mix.counted())
         self._submit(ask)
@@ -175,13 +164,13 @@ class World:
         if self._turns.taken and life.run.ask.suspendable:
             self._next_turn(now, life)
 
-    def _next_turn(self, now: int, life: _Life) -> None:
+    def _next_turn(self, now: int, life: Life) -> None:
         assert life.run is not None
         turn = self._turns.next_of(life.run, self.planner.queue, now)
         if turn is not None:
             heapq.heappush(self._events, (turn, _TURN, life.run.job, life.attempt))
 
-    def _stop(self, now: int, life: _Life) -> Run:
+    def _stop(self, now: int, life: Life) -> Run:
         """Take its GPUs away; what it did since its last start is added to what it has run."""
         run = life.run
         assert run is not None
@@ -194,7 +183,7 @@ class World:
         life.attempt += 1
         return run
 
-    def _end(self, now: int, life: _Life) -> None:
+    def _end(self, now: int, life: Life) -> None:
         run = self._stop(now, life)
         self._used.ended(run.ask, now - run.held_at)
         self._ended += 1
@@ -202,7 +191,7 @@ class World:
         life.record.timed_out = bool(life.left_s is not None and life.left_s > 0)
         del self._lives[life.record.number]
 
-    def _suspend(self, now: int, life: _Life, calm_until: int) -> None:
+    def _suspend(self, now: int, life: Life, calm_until: int) -> None:
         """Its work is kept: what its limit leaves is less by what it ran, and more by what this costs."""
         run = self._stop(now, life)
         ran = now - run.held_at
@@ -217,21 +206,21 @@ class World:
             heapq.heappush(self._events, (now + self.policy.max_parked_s, _LOOK, 0, 0))
         self._submit(ask)
 
-    def _requeue(self, now: int, life: _Life) -> None:
+    def _requeue(self, now: int, life: Life) -> None:
         """The run so far is lost: it starts from the beginning."""
         run = self._stop(now, life)
         ask = requeued(run, now=now, outcome=Outcome.EVICTED, no_evict_s=self.policy.no_evict_s)
         self._submit(replace(ask, limit_s=self._lose_run(life)))
         heapq.heappush(self._events, (ask.may_evict_from, _LOOK, 0, 0))
 
-    def _lose_run(self, life: _Life) -> int:
+    def _lose_run(self, life: Life) -> int:
         """The limit with which it begins anew."""
         life.record.requeues += 1
         life.record.lost_s += life.ran_s
         life.ran_s, life.left_s = 0, life.record.job.duration_s
         return self.options.limit_of(life.record.job) + self._charge(life)
 
-    def _charge(self, life: _Life, spent: int = 0) -> int:
+    def _charge(self, life: Life, spent: int = 0) -> int:
         """What the preemption itself costs: so much more to do on the same GPUs, in seconds. `spent`: what suspending
         and resuming take by the policy's speeds, where the options say nothing else."""
         cost = self.options.cost_of(life.record.job) + spent
@@ -285,7 +274,7 @@ class World:
             freed |= self._obey(now, self._lives[stop.job], stop.reason)
         return freed
 
-    def _obey(self, now: int, life: _Life, reason: EndReason) -> bool:
+    def _obey(self, now: int, life: Life, reason: EndReason) -> bool:
         if life.run is None:  # suspended for too long: what it saved is given up
             assert life.ask is not None
             limit_s, restarts = self._lose_run(life), life.ask.restarts + 1

@@ -17,8 +17,9 @@ from scheduling.core.cluster import Instance, Part, Piece
 from scheduling.core.decisions import Place, Plan, Recut, Stop, Suspend
 from scheduling.core.lifecycle import EndReason
 from scheduling.core.plan import plan
+from scheduling.core.policy import Tier
 from scheduling.enact import CannotEnact, enact
-from scheduling.models import Allocation, Claim, ClaimedSlot, Gpu, Job, Node, Slot
+from scheduling.models import Allocation, Claim, ClaimedSlot, Gpu, Job, Node, NodeState, PastUse, Slot
 from scheduling.nodes.driver import GpuInfo, Inventory, Observation, Phase
 from scheduling.services import JobSpec
 from scheduling.snapshot import load_cluster, seconds
@@ -391,3 +392,34 @@ def test_an_upgrade_tells_slots_who_holds_them_and_leads_what_they_cost(people, 
     migration.note_holders(apps, None)
     assert set(Slot.objects.values_list("held_by", flat=True)) == {job.pk for job in lent}
     assert set(Allocation.objects.values_list("charge", flat=True)) == {42_000}
+
+
+def test_guaranteed_work_that_falls_for_critical_work_is_credited_to_its_team(people, node, manual_clock):
+    tiers = (Tier("urgent", critical=True), Tier("normal"))
+    wiring.use(replace(wiring.wired(), policy=replace(wiring.wired().policy, tiers=tiers)))
+    guarantee(people.red, 4)
+    guarantee(people.blue, 4)  # more than there is: as when nodes are lost
+    jobs = [submit(people.charlie, people.blue) for _ in range(4)]
+    node.start_everything()
+    node.advance(manual_clock, minutes=30)
+    urgent = submit(people.alice, people.red, tier="urgent")
+    (credit,) = plan(load_cluster(clock.now()), wiring.wired().policy, seconds(clock.now())).credits
+    assert credit.job in {job.pk for job in jobs}
+    node.tick()
+    assert Job.objects.get(pk=urgent.pk).hold_code == "claimed"
+    means = dict(PastUse.objects.filter(person=0, pool="gpu").values_list("team", "mean"))
+    assert means[people.blue.pk] == -credit.mean < 0
+    assert means[people.red.pk] == 0
+    (past,) = [past for past in load_cluster(clock.now()).past if past.team == people.blue.pk and not past.user]
+    assert past.mean == -credit.mean
+    later = stopping()
+    gone(node, *later)
+    node.start_everything()
+    assert states(urgent) == ["running"]
+
+
+def test_suspended_work_leaves_a_node_that_is_drained(node):
+    Node.objects.update(state=NodeState.DRAINING)
+    (machine,) = load_cluster(clock.now()).nodes
+    assert machine.draining
+    assert not machine.accepts

@@ -7,7 +7,7 @@ import pytest
 
 from portal.kernel.clock import ManualClock
 from scheduling.nodes.agent import Agent
-from scheduling.nodes.driver import ContainerSpec, Inventory, Phase
+from scheduling.nodes.driver import ContainerSpec, Inventory, Observation, Phase
 from scheduling.nodes.exchange import Desired, DesiredPart, Report
 from scheduling.nodes.lease import Broken, Lease
 from scheduling.nodes.simulated import SimulatedDriver, SimulatedMachine
@@ -80,8 +80,13 @@ def test_what_ended_with_the_lease_is_told_as_that_and_not_started_again(site: S
     site.pass_seconds(31)
     site.rounds_until(agent, runs=False)
     site.portal.desired = answered
-    agent.round()
-    (said,) = site.portal.reports[-1].observations
+
+    def told() -> tuple[Observation, ...]:
+        """Nothing is said of a container that a thread is still stopping, although the machine shows none any more."""
+        agent.round()
+        return site.portal.reports[-1].observations
+
+    (said,) = wait_for(told, seconds=10, what="the node to say what became of it")
     assert (said.phase, said.code) == (Phase.GONE, "lease-over")
     agent.round()
     assert not site.runs()

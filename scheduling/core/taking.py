@@ -1,0 +1,46 @@
+"""One job that looks for victims, and which set of victims is the better one."""
+
+from collections.abc import Iterable
+
+from scheduling.core.candidates import Victim
+from scheduling.core.places.filters import Want
+from scheduling.core.queue import Kind
+
+SetKey = tuple[bool, int, int, int, int, tuple[int, ...]]
+
+
+def cost_of(victims: Iterable[Victim]) -> SetKey:
+    """The stated order, as a key: the smaller set of victims is the better one."""
+    chosen = tuple(victims)
+    if len(chosen) == 1:
+        only = chosen[0]
+        return (only.guaranteed, -only.tier, only.lost, 1, -only.size, (only.job,))
+    return (
+        any(v.guaranteed for v in chosen),
+        -min((v.tier for v in chosen), default=1 << 30),
+        sum(v.lost for v in chosen),
+        len(chosen),
+        -min((v.size for v in chosen), default=0),
+        tuple(sorted(v.job for v in chosen)),
+    )
+
+
+class Taking:
+    """One job that looks for victims, and what has been found out for it on the way."""
+
+    __slots__ = ("allowed", "any_class", "cards", "domain", "firm", "higher", "kind", "least", "others", "own", "size",
+                 "turns", "units", "want")  # fmt: skip
+
+    def __init__(self, want: Want, kind: Kind, units: int) -> None:
+        self.want, self.kind, self.units, self.size = want, kind, units, 0
+        #: it would sit on its cards longer than anybody may be suspended: its victims are stopped
+        self.firm = False
+        #: may it take from lower tiers of its own team, from other teams, from others' guaranteed work?
+        self.own = self.others = self.any_class = False
+        #: from its own team: is there work of lower tiers, work that might take turns with it?
+        self.higher = self.turns = False
+        #: group -> suitable cards; the nodes of the domain that is being looked at, or None for all
+        self.cards: dict[int, int] = {}
+        self.domain: set[int] | None = None
+        self.allowed: dict[tuple[int, int, bool, int], bool] = {}
+        self.least: dict[int, int] = {}
