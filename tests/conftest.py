@@ -6,7 +6,6 @@ import signal
 import socket
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import hypothesis
@@ -14,6 +13,7 @@ import pytest
 
 from portal.kernel import clock
 from tests.docker_engine import docker_node, engine, lab_image
+from tests.lanes import DOCKER, Lanes, lane_of
 from tests.people import People, make_people
 from tests.portal_process import Portal, running_portal
 from tests.services import postgres_url, redis_url
@@ -29,8 +29,6 @@ for _number in (signal.SIGINT, signal.SIGHUP):
     if signal.getsignal(_number) is signal.SIG_IGN:
         signal.signal(_number, signal.default_int_handler if _number == signal.SIGINT else signal.SIG_DFL)
 
-ROOT = Path(__file__).resolve().parent
-DOCKER = "docker"
 START = datetime(2026, 11, 23, 9, 0, tzinfo=UTC)
 
 _connect, _connect_ex = socket.socket.connect, socket.socket.connect_ex
@@ -55,31 +53,20 @@ def _guarded_connect_ex(sock: socket.socket, address: Any) -> int:
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:
-    """Which tests run on both databases, and which stay together when `tests/run.py` runs two workers.
+    """Which tests run on both databases, and which have Docker.
 
     Whatever uses the database in this process must say the same on both; `tests/run.py` selects by this mark. Not the
     pages in a browser: they take minutes and ask the database nothing that the other tests do not ask.
-
-    Tests with a Docker Engine share one engine and the machine's firewall, so they follow each other in one worker; the
-    other tests stay together by module, for what a module starts only once.
     """
     fixtures = {*getattr(item, "fixturenames", ())}
     if "e2e" not in item.path.parts and (item.get_closest_marker("django_db") or {"db", "transactional_db"} & fixtures):
         item.add_marker("databases")
-    docker = item.get_closest_marker("docker") or "engine" in fixtures
-    item.add_marker(pytest.mark.xdist_group(DOCKER if docker else str(item.path.relative_to(ROOT))))
+    if (item.get_closest_marker("docker") or "engine" in fixtures) and lane_of(item.nodeid) != DOCKER:
+        raise pytest.UsageError(f"{item.nodeid} uses Docker: its name, or its file's, must say so (tests/lanes.py)")
 
 
-@pytest.hookimpl(trylast=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What takes longest comes first; the rest stays as it was."""
-    items.sort(key=lambda item: _group_of(item) != DOCKER)
-
-
-def _group_of(item: pytest.Item) -> str:
-    marker = item.get_closest_marker("xdist_group")
-    assert marker is not None
-    return str(marker.args[0])
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Lanes:
+    return Lanes(config, log)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -1,7 +1,7 @@
 """`make test`: install missing servers, run the tests that use a database on PostgreSQL, then every test on SQLite.
 
 Tests start their own private servers and stop them again; the one that is started here is the PostgreSQL that the
-second run's settings point to. Two workers share the tests (`tests/conftest.py` says which stay together): most tests
+second run's settings point to. Two workers share the tests (`tests/lanes.py` says which stay together): most tests
 wait more than they compute.
 """
 
@@ -19,7 +19,7 @@ from tests.services import postgres  # noqa: E402
 
 NOTHING_COLLECTED = 5
 #: more would gain nothing: the tests with Docker, half of the whole, follow each other in one
-WORKERS = ["-n", "2", "--dist", "loadgroup"]
+WORKERS = ["-n", "2"]
 LEAVING_S = 60
 
 
