@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import signal
 import subprocess
 from collections.abc import Iterator
@@ -27,6 +28,7 @@ class World:
     port = 8080
 
     def __enter__(self) -> "World":
+        remove_worlds_of_the_dead()
         self.name = f"berth{os.getpid()}"
         self.link = f"bw{os.getpid()}"
         run(f"ip netns add {self.name}")
@@ -42,6 +44,13 @@ class World:
     def __exit__(self, *exc: object) -> None:
         end(self.server)
         run(f"ip link del {self.link}; ip netns del {self.name}")
+
+
+def remove_worlds_of_the_dead() -> None:
+    """A run that was killed leaves its link behind, and this one's addresses would be looked for at its other end."""
+    for link in os.listdir("/sys/class/net"):
+        if (found := re.fullmatch(r"bw(\d+)", link)) and not os.path.exists(f"/proc/{found[1]}"):
+            run(f"ip link del {link}; ip netns del berth{found[1]} 2>/dev/null || true")
 
 
 @pytest.fixture(scope="module")
