@@ -16,6 +16,7 @@ from dataclasses import replace
 
 from scheduling.core.backfill import TimeMap
 from scheduling.core.cluster import Ask, Claim, Cluster
+from scheduling.core.collector import collector_paused
 from scheduling.core.decisions import Cause, Credit, Hold, HoldCode, Place, Plan, Reserve, Stop, Suspend
 from scheduling.core.ladder import Ladder
 from scheduling.core.lifecycle import EndReason, JobState
@@ -46,8 +47,18 @@ class Planner(State):
         self._last_holds: dict[int, Hold] = {}
         super().__init__(policy)
 
+    def load(self, cluster: Cluster) -> None:
+        """Start from a snapshot. The garbage collector waits."""
+        with collector_paused():
+            super().load(cluster)
+
     def plan(self, now: int) -> Plan:
-        """Decide one cycle. The state stays as it was: what is decided comes back as events once it is done."""
+        """Decide one cycle. The state stays as it was: what is decided comes back as events once it is done. The
+        garbage collector waits."""
+        with collector_paused():
+            return self._plan(now)
+
+    def _plan(self, now: int) -> Plan:
         self.take_stock()
         for claim in list(self.claims.values()):
             if claim.job not in self.queue.asks or self._lost(claim, now):
