@@ -5,6 +5,7 @@ list of ends, and only nodes with a promise are looked at more than once. A rese
 that are free by then, so that what is free before, or free all along, stays open to others.
 """
 
+from bisect import insort
 from heapq import heappop, heappush
 
 from scheduling.core.cluster import Part, Piece, Shape
@@ -26,7 +27,6 @@ class TimeMap:
         self.search, self.now = search, now
         self._steps: dict[tuple[Shape, int, int], dict[int, Steps]] = {}
         self._by_first_card: dict[tuple[object, ...], list[tuple[int, int, int]]] = {}
-        self._card_ends: dict[tuple[int, int], tuple[int, list[int]]] = {}
         self._known_changes: dict[tuple[Shape, int, int], int] = {}
 
     # ---------------------------------------------------------------------------------------- the question
@@ -48,7 +48,7 @@ class TimeMap:
         last = -1
         while times or entered < len(coming):
             while entered < len(coming) and (not times or coming[entered][0] <= times[0]):
-                _, host_id, cards = coming[entered]
+                not_before, host_id, cards = coming[entered]
                 entered += 1
                 host = self.search.ledger.hosts[host_id]
                 if host_id not in known:
@@ -57,7 +57,7 @@ class TimeMap:
                     hosts[host_id], steps[host_id] = (host, cards), known[host_id]
                     reachable += known[host_id][-1][1]
                     for at, _ in known[host_id]:
-                        heappush(times, at)
+                        heappush(times, max(at, not_before))
             if not times:
                 return None
             at = heappop(times)
@@ -75,10 +75,19 @@ class TimeMap:
         """One replica of whole cards: nodes in the order in which enough cards are free, which bounds when it can start
         there, until the rest must be later. Ties go to the lower id."""
         best: tuple[int, int, int] | None = None
-        for bound, host_id, cards in self._coming(want, groups):
+        coming, index = self._coming(want, groups), 0
+        while index < len(coming):
+            bound, host_id, cards = coming[index]
             if best is not None and bound > best[0]:
                 break
-            at = self._first_on(want, self.search.ledger.hosts[host_id], cards, bound)
+            host = self.search.ledger.hosts[host_id]
+            later = self._not_before(host, cards, want.shape.gpus, bound)
+            if later > bound:  # others have been promised its cards: it is looked at when its turn has come
+                del coming[index]
+                insort(coming, (later, host_id, cards))
+                continue
+            index += 1
+            at = self._first_on(want, host, cards, bound)
             if at is not None and (best is None or (at, host_id) < best[:2]):
                 best = (at, host_id, cards)
         if best is None:
@@ -87,13 +96,33 @@ class TimeMap:
         entry = (1, self.search.ledger.hosts[host_id], cards)
         return at, tuple(self._on_host(want, entry, 1, at, want.until - self.now))
 
+    def _not_before(self, host: Host, cards: int, gpus: int, bound: int) -> int:
+        """The first moment from `bound` on at which so many cards are neither held nor promised to blocked jobs.
+        Whoever asks, and for however long: he cannot start earlier, and while a plan is made it only becomes later."""
+        promises = self.search.promises
+        known = promises.hosts.get(host.id)
+        if not known:
+            return bound
+
+        def open_at(at: int) -> bool:
+            return (promises.cards_at(host, at) & cards & ~promises.reserved_at(host, at)).bit_count() >= gpus
+
+        if open_at(bound):
+            return bound
+        times = {*promises.cards_free_from(host), *(promise.ends for promise in known)}
+        for at in sorted(time for time in times if time > bound):
+            if open_at(at):
+                return at
+        raise AssertionError("every holder gives its cards back, and every promise ends")
+
     def _first_on(self, want: Want, host: Host, cards: int, bound: int) -> int | None:
         """When this node has room for the whole length of the limit, not before `bound`."""
         promises, length = self.search.promises, want.until - self.now
-        times = {bound, *self._free_from(host, cards)}
+        if self._count_at(want, host, cards, bound, promises.window(host, want.team, bound, bound + length)):
+            return bound
+        times = {*promises.cards_free_from(host), *(promise.ends for promise in promises.hosts.get(host.id, ()))}
         times |= {promises.ends[job] for job, _ in host.parts if job in promises.ends}
-        times |= {promise.ends for promise in promises.hosts.get(host.id, ())}
-        for at in sorted(time for time in times if time >= bound):
+        for at in sorted(time for time in times if time > bound):
             taken = promises.window(host, want.team, at, at + length)
             if self._count_at(want, host, cards, at, taken):
                 return at
@@ -120,15 +149,16 @@ class TimeMap:
     def _coming(self, want: Want, groups: Options) -> list[tuple[int, int, int]]:
         """(not before when it can hold a replica, node, suitable cards), in order. For whole cards that is when so many
         are free, as counted when it was first asked: while a plan is made it can only become later."""
+        promises = self.search.promises
         if not want.shape.gpus:
             return [(self.now, host_id, cards) for host_id, _, cards in self._hosts(groups)]
         key = (want.shape.gpus, *((id(group), cards) for group, cards in groups))
         coming = self._by_first_card.get(key)
         if coming is None:
             coming = self._by_first_card[key] = sorted(
-                (free_from[want.shape.gpus - 1], host_id, cards)
+                (max(self.now, free_from[want.shape.gpus - 1]), host_id, cards)
                 for host_id, host, cards in self._hosts(groups)
-                if len(free_from := self._free_from(host, cards)) >= want.shape.gpus
+                if len(free_from := promises.free_from(host, cards)) >= want.shape.gpus
             )
         return coming
 
@@ -158,10 +188,10 @@ class TimeMap:
         """The steps where cards are all that binds: replica k fits when card k * gpus is free. None: CPU or memory
         bind."""
         shape = want.shape
-        free_from = self._free_from(host, suitable)
+        free_from = self.search.promises.free_from(host, suitable)
         steps: Steps = []
         for count in range(1, min(shape.replicas, len(free_from) // shape.gpus) + 1):
-            at = free_from[count * shape.gpus - 1]
+            at = max(self.now, free_from[count * shape.gpus - 1])
             cpu, memory = self.search.promises.free_at(host, at)
             if cpu < count * shape.cpu_millis or memory < count * shape.memory_mib:
                 return None
@@ -169,20 +199,6 @@ class TimeMap:
                 steps.pop()
             steps.append((at, count))
         return steps
-
-    def _free_from(self, host: Host, suitable: int) -> list[int]:
-        """When each suitable card is free, in order."""
-        version, known = self._card_ends.get((host.id, suitable), (-1, []))
-        if version != host.moves:
-            ends = self.search.promises.ends
-            cards = host.cards if suitable == host.all else [host.cards[place] for place in bits(suitable)]
-            known = [
-                self.now if not card else ends[card[0][0]] if len(card) == 1 else max(ends[job] for job, _ in card)
-                for card in cards
-            ]
-            known.sort()
-            self._card_ends[host.id, suitable] = (host.moves, known)
-        return known
 
     def _promised_ends(self, groups: Options) -> set[int]:
         promised, hosts = self.search.promises.hosts, self.search.ledger.hosts
@@ -213,31 +229,24 @@ class TimeMap:
         """Replicas that the node could hold at `at`, beside the cards, CPU and memory that others are promised."""
         shape = want.shape
         taken_cards, taken_cpu, taken_memory = taken
-        cpu, memory = self.search.promises.free_at(host, at)
-        cpu, memory = cpu - taken_cpu, memory - taken_memory
-        cards = self._free_cards(host, at) & suitable & ~taken_cards
+        promises, count = self.search.promises, shape.replicas
         if shape.gpus:
-            count = cards.bit_count() // shape.gpus
+            count = (promises.cards_at(host, at) & suitable & ~taken_cards).bit_count() // shape.gpus
+            if not count:
+                return 0
         elif shape.wants_gpu:
             cards = suitable & ~taken_cards
             count = sum(1 for place in bits(cards) if self._piece_at(want, host, place, at) is not None)
-        else:
-            count = shape.replicas
-            kept_cpu, kept_memory = self.search.kept(host, self._free_cards(host, at))
+        cpu, memory = promises.free_at(host, at)
+        cpu, memory = cpu - taken_cpu, memory - taken_memory
+        if not shape.wants_gpu:
+            kept_cpu, kept_memory = self.search.kept(host, promises.cards_at(host, at))
             cpu, memory = cpu - kept_cpu, memory - kept_memory
         if shape.cpu_millis:
             count = min(count, cpu // shape.cpu_millis)
         if shape.memory_mib:
             count = min(count, memory // shape.memory_mib)
         return max(0, count)
-
-    def _free_cards(self, host: Host, at: int) -> int:
-        ends = self.search.promises.ends
-        free = host.free
-        for place, card in enumerate(host.cards):
-            if card and ends[card[0][0]] <= at and all(ends[job] <= at for job, _ in card[1:]):
-                free |= 1 << place
-        return free
 
     def _piece_at(self, want: Want, host: Host, place: int, at: int) -> Piece | None:
         ends = self.search.promises.ends
@@ -263,9 +272,10 @@ class TimeMap:
         shape = want.shape
         if not shape.wants_gpu:
             return [Part(host.id, (), shape.cpu_millis, shape.memory_mib)] * count
-        taken, _, _ = self.search.promises.window(host, want.team, at, at + length)
+        promises = self.search.promises
+        taken, _, _ = promises.window(host, want.team, at, at + length)
         if shape.gpus:
-            cards = self._latest_first(host, self._free_cards(host, at) & suitable & ~taken, shape.gpus * count)
+            cards = self._latest_first(host, promises.cards_at(host, at) & suitable & ~taken, shape.gpus * count)
             parts = []
             for _ in range(count):
                 part = part_of(host, shape, cards)
@@ -282,7 +292,6 @@ class TimeMap:
 
     def _latest_first(self, host: Host, cards: int, count: int) -> int:
         """Of the cards that are free by then, those that become free last: the others can serve somebody until then."""
-        ends = self.search.promises.ends
-        free_from = {place: max((ends[job] for job, _ in host.cards[place]), default=self.now) for place in bits(cards)}
-        chosen = sorted(free_from, key=lambda place: (-free_from[place], place))[:count]
+        free_from = self.search.promises.cards_free_from(host)
+        chosen = sorted(bits(cards), key=lambda place: (-free_from[place], place))[:count]
         return sum(1 << place for place in chosen)

@@ -15,7 +15,7 @@ simulator, estimates, what-if questions and the replay of a dumped snapshot. The
 from dataclasses import replace
 
 from scheduling.core.backfill import TimeMap
-from scheduling.core.cluster import Ask, Claim, Cluster
+from scheduling.core.cluster import Ask, Claim, Cluster, Part
 from scheduling.core.collector import collector_paused
 from scheduling.core.decisions import Cause, Credit, Hold, HoldCode, Place, Plan, Reserve, Stop, Suspend
 from scheduling.core.ladder import Ladder
@@ -154,14 +154,12 @@ class Cycle:
         state, now = self.state, self.now
         state.take_stock()
         state.queue.begin(now, state.costs_of)
-        ends = state.promises.ends
-        ends.clear()
-        for job, run in state.runs.items():
-            ends[job] = run.ends_by(now)
+        ends = {job: run.ends_by(now) for job, run in state.runs.items()}
         for job in state.claims:
             ends[job] = now + self.policy.grace_s + state.queue.asks[job].limit_s
+        state.promises.expect(ends, self._parts_of)
         for job in state.saved:
-            ends[-job] = self._parked_until(job)
+            state.promises.ends[-job] = self._parked_until(job)
         self._promise_calendar()
         self._promise_parked()
         state.ledger.begin_log()
@@ -169,6 +167,11 @@ class Cycle:
         self.tournament = Tournament(state.queue, state.trees, now)
         self.eviction = Eviction(self)
         self.ladder = Ladder(self)
+
+    def _parts_of(self, job: int) -> tuple[Part, ...]:
+        """What a run or a claim holds."""
+        claim = self.state.claims.get(job)
+        return claim.parts if claim is not None else self.state.runs[job].parts
 
     def _promise_calendar(self) -> None:
         """A booked node is its team's from start to end; the teams below share it."""

@@ -6,8 +6,10 @@ at the start of every promise, counting what running work will have given back b
 kept only for nodes that have a promise).
 """
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
+from scheduling.core.cluster import Part
 from scheduling.core.ledger import Host, Ledger
 
 #: what a suspended job keeps in its node's memory has no known end
@@ -41,6 +43,51 @@ class Promises:
         self._asking, self._evictable_from = 0, NEVER
         #: there are cards above suspended jobs, so that it matters who asks
         self.parked = False
+        #: node id -> (node, its `moves`, when each of its cards is free, the same in order)
+        self._freeing: dict[int, tuple[Host, int, list[int], list[int]]] = {}
+
+    def expect(self, ends: dict[int, int], parts_of: Callable[[int], Iterable[Part]]) -> None:
+        """A plan begins: when every holder will have given back what it has. What is known about cards stays, but for
+        nodes where somebody ends at another time than was thought before."""
+        before = self.ends
+        for job, at in ends.items():
+            if before.get(job) != at:
+                for part in parts_of(job):
+                    self._freeing.pop(part.node, None)
+        if len(self._freeing) > len(self.ledger.hosts):  # nodes have left for good
+            self._freeing.clear()
+        self.ends = ends
+
+    def cards_free_from(self, host: Host) -> list[int]:
+        """When each card of a node is free, by its place; 0: it is free now."""
+        return self._known_cards(host)[2]
+
+    def free_from(self, host: Host, suitable: int) -> list[int]:
+        """When each of these cards is free, in order; 0: now."""
+        _, _, by_place, in_order = self._known_cards(host)
+        if suitable == host.all:
+            return in_order
+        return sorted(at for place, at in enumerate(by_place) if suitable >> place & 1)
+
+    def _known_cards(self, host: Host) -> tuple[Host, int, list[int], list[int]]:
+        known = self._freeing.get(host.id)
+        if known is None or known[0] is not host or known[1] != host.moves:
+            ends = self.ends
+            by_place = [
+                0 if not card else ends[card[0][0]] if len(card) == 1 else max(ends[job] for job, _ in card)
+                for card in host.cards
+            ]
+            known = self._freeing[host.id] = host, host.moves, by_place, sorted(by_place)
+        return known
+
+    def cards_at(self, host: Host, at: int) -> int:
+        """The cards that nobody holds at `at`, as bits, before promises."""
+        free, bit = 0, 1
+        for free_from in self._known_cards(host)[2]:
+            if free_from <= at:
+                free |= bit
+            bit <<= 1
+        return free
 
     def add(self, host_id: int, promise: Promise) -> None:
         self.hosts.setdefault(host_id, []).append(promise)
@@ -80,6 +127,14 @@ class Promises:
                 cpu += part.cpu_millis
                 memory += part.memory_mib
         return cpu, memory
+
+    def reserved_at(self, host: Host, at: int) -> int:
+        """The cards that blocked jobs are promised at that moment: nobody else's, whatever his team."""
+        cards = 0
+        for promise in self.hosts.get(host.id, ()):
+            if promise.starts <= at < promise.ends and not (promise.teams or promise.parked):
+                cards |= promise.cards
+        return cards
 
     def window(self, host: Host, team: int, starts: int, ends: int) -> tuple[int, int, int]:
         """Cards, CPU and memory that others are promised at some time in [starts, ends)."""
