@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from scheduling.core.books import Held
-from scheduling.core.cluster import Ask, Claim, Part, calm_until
+from scheduling.core.cluster import Ask, Claim, Part, Shape, calm_until
 from scheduling.core.decisions import Cause, HoldCode, Place, Reserve, Stop, Suspend
 from scheduling.core.lifecycle import EndReason
 from scheduling.core.minima import Minima
@@ -37,6 +37,7 @@ class Ladder:
         self._reserved: dict[tuple[str, int], int] = {}
         self._no_fit: dict[tuple[object, ...], Minima] = {}
         self._why: dict[tuple[object, ...], Cause] = {}
+        self._would_fit: dict[tuple[object, ...], tuple[int, Shape]] = {}
 
     def climb(self, ask: Ask, kind: Kind) -> Cause | None:
         """The ladder of disruption for one job. None: it got its place; else why it goes on waiting."""
@@ -186,10 +187,7 @@ class Ladder:
         alike = self._alike(ask, kind, want.pool)
         known = self._why.get(alike) or self._why.get((*alike, ask.shape))
         if known is None:
-            mark = self.state.ledger.checkpoint()
-            fits = self.state.search.place(replace(want, until=self.now + 1)) is not None
-            self.state.ledger.rollback(mark)
-            if fits:
+            if self._fits_for_a_moment(want, alike):
                 return self.causes.of(HoldCode.RESERVED)
             if not self.state.explain and not want.shape.gpus:
                 return self.causes.of(HoldCode.CPU_BUSY)  # nobody is told; only cards bind others of its family
@@ -197,3 +195,19 @@ class Ladder:
             binds_all = known.code in BINDS_ALL
             self._why[alike if binds_all else (*alike, ask.shape)] = known
         return known
+
+    def _fits_for_a_moment(self, want: Want, alike: tuple[object, ...]) -> bool:
+        """Tried on the ledger, unless nothing was taken since one that is alike and asked for as much did fit."""
+        ledger, shape = self.state.ledger, want.shape
+        changes, larger = self._would_fit.get(alike, (-1, shape))
+        if changes == len(ledger.changes) and (
+            shape == larger
+            or (shape.replicas == 1 and shape.cpu_millis <= larger.cpu_millis and shape.memory_mib <= larger.memory_mib)
+        ):
+            return True
+        mark = ledger.checkpoint()
+        fits = self.state.search.place(replace(want, until=self.now + 1)) is not None
+        ledger.rollback(mark)
+        if fits:
+            self._would_fit[alike] = len(ledger.changes), shape
+        return fits

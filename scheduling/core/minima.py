@@ -1,5 +1,7 @@
 """What has failed already: nothing that asks for as much or more needs to be tried."""
 
+from operator import gt
+
 Point = tuple[int, ...]
 
 
@@ -12,9 +14,14 @@ class Minima:
         self._points: list[Point] = []
 
     def covers(self, point: Point) -> bool:
-        return any(all(a <= b for a, b in zip(known, point, strict=True)) for known in self._points)
+        return any(_within(known, point) for known in self._points)
 
     def add(self, point: Point) -> None:
         if not self.covers(point):
-            self._points = [p for p in self._points if not all(a <= b for a, b in zip(point, p, strict=True))]
+            self._points = [p for p in self._points if not _within(point, p)]
             self._points.append(point)
+
+
+def _within(lower: Point, upper: Point) -> bool:
+    """Is it not larger in any direction?"""
+    return not any(map(gt, lower, upper))

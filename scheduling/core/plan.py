@@ -262,9 +262,10 @@ class Cycle:
                 continue
             cause = cause_of.get(job) or kind.cause or kind.family.cause
             assert cause is not None, f"job {job} was never looked at"
-            hold, version = last.get(job), asks[job].version
-            same = hold is not None and hold.cause is cause and hold.version == version
-            holds[job] = hold if hold is not None and same else Hold(job, version, cause)
+            version, hold = asks[job].version, last.get(job)
+            if hold is None or hold.cause is not cause or hold.version != version:
+                hold = Hold(job, version, cause)
+            holds[job] = hold
         return holds
 
     def _put_back(self, mark: int) -> None:
