@@ -50,19 +50,33 @@ class Bounds:
         self._steps: dict[int, dict[Owner | None, Steps]] = {}
         self._happened: list[int] = []
         self._now = -1
+        #: what `Candidates.teams_on` has found out, until something happens on the node
+        self.teams: dict[int, dict[int, tuple[int, int]]] = {}
 
     def touch(self, nodes: Iterable[int]) -> None:
         """Something has come, gone or changed on these nodes."""
-        self._happened += nodes
+        for node in nodes:
+            self._happened.append(node)
+            self.teams.pop(node, None)
 
     def begin(self, now: int, candidates: Candidates) -> None:
-        """A plan begins. Where most nodes were touched, or the clock was turned back, nothing is worth keeping."""
+        """A plan begins. Where the clock was turned back, no order is worth keeping."""
         self.candidates = candidates
-        if now < self._now or len(self._happened) > 4 * len(self.ledger.hosts):
+        if now < self._now:
             self._orders.clear()
-            self._happened.clear()
+        if len(self._happened) > 4 * len(self.ledger.hosts):
+            self._shorten()
         self._steps.clear()
         self._now = now
+
+    def _shorten(self) -> None:
+        """Let go of orders that know nothing of what happened lately, and of what all others know."""
+        stale = len(self._happened) - 2 * len(self.ledger.hosts)
+        self._orders = {key: order for key, order in self._orders.items() if order.known > stale}
+        everybody = min((order.known for order in self._orders.values()), default=len(self._happened))
+        del self._happened[:everybody]
+        for order in self._orders.values():
+            order.known -= everybody
 
     def fell(self, nodes: Iterable[int]) -> None:
         """While a plan is made runs on these nodes fall: what they offered is gone, and bounds get worse."""

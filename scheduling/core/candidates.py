@@ -77,7 +77,7 @@ class Candidates:
                 self._memory[part.node] = self._memory.get(part.node, 0) + part.memory_mib
         self._victims: dict[int, Victim] = {}
         self._on_host: dict[int, list[Victim]] = {}
-        self._teams: dict[int, dict[int, tuple[int, int]]] = {}
+        self._teams = self.state.bounds.teams
         self._holdings: dict[str, dict[int, Holdings]] = {}
         self._nodes: dict[tuple[str, int, int], list[int]] = {}
         self._some_suspend: bool | None = None

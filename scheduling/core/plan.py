@@ -49,8 +49,14 @@ class Planner(State):
 
     def load(self, cluster: Cluster) -> None:
         """Start from a snapshot. The garbage collector waits."""
+        self._last_holds.clear()
         with collector_paused():
             super().load(cluster)
+
+    def submit(self, ask: Ask) -> None:
+        """As `State` says. It is told anew why it waits: its version may be another."""
+        self._last_holds.pop(ask.job, None)
+        super().submit(ask)
 
     def plan(self, now: int) -> Plan:
         """Decide one cycle. The state stays as it was: what is decided comes back as events once it is done. The
@@ -117,8 +123,7 @@ class Cycle:
     def _expire(self) -> None:
         """Nothing waits for ever for a machine that does not answer, and nothing runs past its limit."""
         now, policy = self.now, self.policy
-        for job in sorted(self.state.runs):
-            run = self.state.runs[job]
+        for job, run in self.state.runs.items():
             if run.state is JobState.RUNNING:
                 reason = EndReason.TIMED_OUT if now - run.running_at >= run.ask.limit_s else None
             elif run.state is JobState.STARTING:
@@ -136,6 +141,7 @@ class Cycle:
                 continue
             if reason is not None:
                 self.stops.append(Stop(job, run.ask.version, reason))
+        self.stops.sort(key=lambda stop: stop.job)
         for job in sorted(self.state.queue.pinned):
             ask = self.state.queue.asks[job]
             if ask.suspended_at <= now - policy.max_parked_s or self._drains(ask):
@@ -252,7 +258,8 @@ class Cycle:
     # ---------------------------------------------------------------------------------------- 5. explain
     def holds(self, last: dict[int, Hold]) -> dict[int, Hold]:
         """Everybody who goes on waiting, as they stand in the queue. The same wait for the same cause is the same Hold
-        as the last time: a queue that stands still costs nothing to tell."""
+        as the last time: a queue that stands still costs little to tell. (`last` knows no job that was submitted
+        since.)"""
         placed = {place.job for place in self.places}
         asks, cause_of = self.state.queue.asks, self.cause_of
         holds: dict[int, Hold] = {}
@@ -262,9 +269,9 @@ class Cycle:
                 continue
             cause = cause_of.get(job) or kind.cause or kind.family.cause
             assert cause is not None, f"job {job} was never looked at"
-            version, hold = asks[job].version, last.get(job)
-            if hold is None or hold.cause is not cause or hold.version != version:
-                hold = Hold(job, version, cause)
+            hold = last.get(job)
+            if hold is None or hold.cause is not cause:
+                hold = Hold(job, asks[job].version, cause)
             holds[job] = hold
         return holds
 

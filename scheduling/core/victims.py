@@ -97,16 +97,22 @@ class Rights:
             )
 
     def _anybody_lends(self, pool: str, team: int, units: int) -> bool:
-        """May so many units be taken from any other team? What may be taken of it at all, may be of its smallest."""
+        """May so many units be taken from any other team? What may be taken of it at all, may be of its smallest. Who
+        refused the last time goes on refusing until his side or ours has moved."""
         key = (pool, team, units)
         version, found = self._lenders.get(key, (-1, False))
         if version != self._version:
-            tree = self.state.trees[pool]
+            refused_at = -1 if found else version
+            tree, moves = self.state.trees[pool], self._moves
             mine, found = tree.account(team), False
             for other, held in self.candidates.holdings(pool).items():
                 theirs = tree.account(other)
-                if other != team and held.least_borrowed >= 0 and theirs.used > theirs.guaranteed:
-                    found = self._lends(pool, mine, theirs, units, held.least_borrowed)
+                if other == team or held.least_borrowed < 0 or theirs.used <= theirs.guaranteed:
+                    continue
+                my_side, their_side = self._sides(mine, theirs)
+                if max(moves.get(my_side.team, 0), moves.get(their_side.team, 0)) <= refused_at:
+                    continue
+                found = self._lends(pool, mine, theirs, units, held.least_borrowed)
                 if found:
                     break
             self._lenders[key] = self._version, found
