@@ -83,10 +83,12 @@ class Bounds:
         for node in nodes:
             self._steps.pop(node, None)
 
-    def ordered(self, pool: str, gpus: int, owner: Owner | None, *, trial: bool) -> Iterator[tuple[Bound, int]]:
+    def ordered(
+        self, pool: str, gpus: int, owner: Owner | None, *, trial: bool, among: set[int] | None = None
+    ) -> Iterator[tuple[Bound, int]]:
         """Nodes where room may be made, the cheapest first: whoever asks, or nodes with work of the owner's team, of
         its tier and lower ones. In a `trial`, with a part of a gang taken, stored bounds are good enough, and others
-        would be wrong afterwards."""
+        would be wrong afterwards. They are good enough, too, where there is no work of the teams `among`."""
         key = (pool, gpus, owner)
         order = self._orders.get(key) or self._new_order(*key)
         for node in dict.fromkeys(self._happened[order.known :]):
@@ -96,11 +98,16 @@ class Bounds:
         index = 0
         while index < len(order.nodes):
             bound, node = order.nodes[index]
-            if not trial and (present := self._bound(node, *key)) != bound:
+            checked = not trial and (bound == NOTHING or self.holds_any(node, among))
+            if checked and (present := self._bound(node, *key)) != bound:
                 order.put(node, present)
                 continue
             yield bound, node
             index += 1
+
+    def holds_any(self, node: int, teams: set[int] | None) -> bool:
+        """Is there work of one of these teams (None: of anybody) on the node that may be evicted?"""
+        return teams is None or not teams.isdisjoint(self.candidates.teams_on(node))
 
     def _new_order(self, pool: str, gpus: int, owner: Owner | None) -> Order:
         order = self._orders[pool, gpus, owner] = Order()

@@ -180,14 +180,14 @@ class Eviction:
         of earlier replicas ran come first: their bounds no longer hold."""
         yield from sorted(touched)
         seen = set(touched)
-        want = taking.want
+        want, among = taking.want, taking.lenders
         if taking.others or want.shape.replicas > 1:
-            for bound, host_id in self.bounds.ordered(want.pool, want.shape.gpus, None, trial=trial):
+            for bound, host_id in self.bounds.ordered(want.pool, want.shape.gpus, None, trial=trial, among=among):
                 if (best and bound > best[0][0][:3]) or (bound[0] and not taking.any_class):
                     break
                 if bound != NOTHING and not taking.others:
                     break  # the rest of a gang may lie where nobody need go
-                if host_id not in seen:
+                if host_id not in seen and (bound == NOTHING or self.bounds.holds_any(host_id, among)):
                     seen.add(host_id)
                     yield host_id
         if taking.own:

@@ -28,8 +28,8 @@ def cost_of(victims: Iterable[Victim]) -> SetKey:
 class Taking:
     """One job that looks for victims, and what has been found out for it on the way."""
 
-    __slots__ = ("allowed", "any_class", "cards", "domain", "firm", "higher", "kind", "least", "others", "own", "size",
-                 "turns", "units", "want")  # fmt: skip
+    __slots__ = ("allowed", "any_class", "cards", "domain", "firm", "higher", "kind", "least", "lenders", "others",
+                 "own", "size", "turns", "units", "want")  # fmt: skip
 
     def __init__(self, want: Want, kind: Kind, units: int) -> None:
         self.want, self.kind, self.units, self.size = want, kind, units, 0
@@ -37,6 +37,8 @@ class Taking:
         self.firm = False
         #: may it take from lower tiers of its own team, from other teams, from others' guaranteed work?
         self.own = self.others = self.any_class = False
+        #: the other teams from which it may take; None: that depends on each run
+        self.lenders: set[int] | None = None
         #: from its own team: is there work of lower tiers, work that might take turns with it?
         self.higher = self.turns = False
         #: group -> suitable cards; the nodes of the domain that is being looked at, or None for all

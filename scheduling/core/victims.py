@@ -41,7 +41,7 @@ class Rights:
         self._version = 0
         self._moves: dict[int, int] = {}
         self._takings: dict[tuple[str, int, int, int], tuple[int, Taking]] = {}
-        self._lenders: dict[tuple[str, int, int], tuple[int, bool]] = {}
+        self._lenders: dict[tuple[str, int, int], tuple[int, set[int]]] = {}
         self._known_sides: dict[tuple[int, int], tuple[Account, Account]] = {}
         self._shares_of: dict[tuple[str, int, int], tuple[int, tuple[Share, Share]]] = {}
         self._leaving: dict[tuple[str, int], int] = {}
@@ -89,34 +89,35 @@ class Rights:
             taking.turns = self.rotates(kind) and kind.tier in mine.tiers
         taking.others = taking.any_class and len(holdings) > (mine is not None)
         if not taking.others:
-            taking.others = self._anybody_lends(pool, kind.team, taking.units)
+            lenders = self._lending(pool, kind.team, taking.units)
+            taking.others = bool(lenders)
+            taking.lenders = None if self.rotates(kind) else lenders
         if not taking.others and self.rotates(kind):
             taking.others = any(
                 team != kind.team and kind.tier in held.tiers and self._alternate(taking, team, held.least_borrowed)
                 for team, held in holdings.items()
             )
 
-    def _anybody_lends(self, pool: str, team: int, units: int) -> bool:
-        """May so many units be taken from any other team? What may be taken of it at all, may be of its smallest. Who
-        refused the last time goes on refusing until his side or ours has moved."""
-        key = (pool, team, units)
-        version, found = self._lenders.get(key, (-1, False))
+    def _lending(self, pool: str, team: int, units: int) -> set[int]:
+        """The other teams from which so many units may be taken. What may be taken of a team at all, may be of its
+        smallest run. An answer holds until their side or ours has moved."""
+        version, lenders = self._lenders.get((pool, team, units)) or (-1, set())
         if version != self._version:
-            refused_at = -1 if found else version
             tree, moves = self.state.trees[pool], self._moves
-            mine, found = tree.account(team), False
+            mine = tree.account(team)
             for other, held in self.candidates.holdings(pool).items():
+                if other == team or held.least_borrowed < 0:
+                    continue
                 theirs = tree.account(other)
-                if other == team or held.least_borrowed < 0 or theirs.used <= theirs.guaranteed:
-                    continue
                 my_side, their_side = self._sides(mine, theirs)
-                if max(moves.get(my_side.team, 0), moves.get(their_side.team, 0)) <= refused_at:
+                if max(moves.get(my_side.team, 0), moves.get(their_side.team, 0)) <= version:
                     continue
-                found = self._lends(pool, mine, theirs, units, held.least_borrowed)
-                if found:
-                    break
-            self._lenders[key] = self._version, found
-        return found
+                if self._lends(pool, mine, theirs, units, held.least_borrowed):
+                    lenders.add(other)
+                else:
+                    lenders.discard(other)
+            self._lenders[pool, team, units] = self._version, lenders
+        return lenders
 
     def rotates(self, kind: Kind) -> bool:
         """May jobs of this kind take turns with their likes? (Without a size rule all are of one size, and nobody comes
