@@ -4,7 +4,8 @@ from collections.abc import Iterable
 
 from scheduling.core.candidates import Victim
 from scheduling.core.places.filters import Want
-from scheduling.core.queue import Kind
+from scheduling.core.queue import NEVER, Kind
+from scheduling.core.quota import Account
 
 SetKey = tuple[bool, int, int, int, int, tuple[int, ...]]
 
@@ -46,3 +47,19 @@ class Taking:
         self.domain: set[int] | None = None
         self.allowed: dict[tuple[int, int, bool, int], bool] = {}
         self.least: dict[int, int] = {}
+
+
+class Lender:
+    """Another team as the one that asks sees it: units of its smallest borrowed run, and the sides of the lowest common
+    ancestor. As of version `at` of the rights it lends so many units (-1: not known to), and refuses so many."""
+
+    __slots__ = ("account", "at", "lends", "my_side", "refuses", "smallest", "their_side")
+
+    def __init__(self, account: Account, smallest: int, my_side: int, their_side: int) -> None:
+        self.account, self.smallest = account, smallest
+        self.my_side, self.their_side = my_side, their_side
+        self.at = 0
+        self.forget()
+
+    def forget(self) -> None:
+        self.lends, self.refuses = -1, NEVER

@@ -23,7 +23,7 @@ from scheduling.core.places.filters import Want
 from scheduling.core.policy import SizeRule
 from scheduling.core.queue import Kind
 from scheduling.core.quota import Account
-from scheduling.core.taking import Taking
+from scheduling.core.taking import Lender, Taking
 
 if TYPE_CHECKING:
     from scheduling.core.plan import Cycle
@@ -42,6 +42,7 @@ class Rights:
         self._moves: dict[int, int] = {}
         self._takings: dict[tuple[str, int, int, int], tuple[int, Taking]] = {}
         self._lenders: dict[tuple[str, int, int], tuple[int, set[int]]] = {}
+        self._known_lenders: dict[tuple[str, int], list[Lender]] = {}
         self._known_sides: dict[tuple[int, int], tuple[Account, Account]] = {}
         self._shares_of: dict[tuple[str, int, int], tuple[int, tuple[Share, Share]]] = {}
         self._leaving: dict[tuple[str, int], int] = {}
@@ -100,23 +101,35 @@ class Rights:
 
     def _lending(self, pool: str, team: int, units: int) -> set[int]:
         """The other teams from which so many units may be taken. What may be taken of a team at all, may be of its
-        smallest run. An answer holds until their side or ours has moved."""
-        version, lenders = self._lenders.get((pool, team, units)) or (-1, set())
-        if version != self._version:
-            tree, moves = self.state.trees[pool], self._moves
-            mine = tree.account(team)
-            for other, held in self.candidates.holdings(pool).items():
-                if other == team or held.least_borrowed < 0:
-                    continue
+        smallest run. Who lends so much, lends less, and who refuses, refuses more, until their side or ours moves."""
+        version, found = self._lenders.get((pool, team, units), (-1, set[int]()))
+        if version == self._version:
+            return found
+        found, moves, mine = set(), self._moves, self.state.trees[pool].account(team)
+        for lender in self._known_lenders.get((pool, team)) or self._lenders_to(pool, team):
+            if moves.get(lender.my_side, 0) > lender.at or moves.get(lender.their_side, 0) > lender.at:
+                lender.forget()
+            if lender.lends < units < lender.refuses:
+                if self._lends(pool, mine, lender.account, units, lender.smallest):
+                    lender.lends = units
+                else:
+                    lender.refuses = units
+                lender.at = self._version
+            if units <= lender.lends:
+                found.add(lender.account.team)
+        self._lenders[pool, team, units] = self._version, found
+        return found
+
+    def _lenders_to(self, pool: str, team: int) -> list[Lender]:
+        """All other teams with borrowed work that may be evicted."""
+        tree, lenders = self.state.trees[pool], []
+        mine = tree.account(team)
+        for other, held in self.candidates.holdings(pool).items():
+            if other != team and held.least_borrowed >= 0:
                 theirs = tree.account(other)
                 my_side, their_side = self._sides(mine, theirs)
-                if max(moves.get(my_side.team, 0), moves.get(their_side.team, 0)) <= version:
-                    continue
-                if self._lends(pool, mine, theirs, units, held.least_borrowed):
-                    lenders.add(other)
-                else:
-                    lenders.discard(other)
-            self._lenders[pool, team, units] = self._version, lenders
+                lenders.append(Lender(theirs, held.least_borrowed, my_side.team, their_side.team))
+        self._known_lenders[pool, team] = lenders
         return lenders
 
     def rotates(self, kind: Kind) -> bool:
