@@ -6,7 +6,7 @@ from hypothesis import given, settings
 
 from scheduling.core.ordering import Tournament
 from scheduling.core.queue import NEVER
-from tests.properties.test_plan_properties import THOROUGH
+from tests.properties.test_plan_properties import EXAMPLES, THOROUGH
 from tests.properties.toy import Toy
 from tests.properties.worlds import stories
 
@@ -39,7 +39,7 @@ def key_of(tournament, seat, pair):
     return (entry[0], outside, entry[1], *share, *entry[2:])
 
 
-@settings(THOROUGH, max_examples=10)
+@settings(THOROUGH, max_examples=EXAMPLES // 2)
 @given(stories(most_jobs=20))
 def test_the_walk_goes_in_the_order_of_a_full_comparison_before_every_decision(story):
     cluster, policy, steps = story

@@ -19,7 +19,7 @@ from tests.properties.toy import Toy
 from tests.properties.worlds import stories
 
 #: BERTH_EXAMPLES=1000 looks at so many random worlds per property
-EXAMPLES = int(os.environ.get("BERTH_EXAMPLES", "15"))
+EXAMPLES = int(os.environ.get("BERTH_EXAMPLES", "12"))
 settings.register_profile(
     "core", deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
 )

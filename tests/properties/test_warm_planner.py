@@ -10,11 +10,11 @@ from scheduling.core.cluster import Booking, Run, Window
 from scheduling.core.lifecycle import JobState
 from scheduling.core.plan import Planner, plan
 from scheduling.core.policy import Policy, SizeRule, Tier
-from tests.properties.test_plan_properties import THOROUGH
+from tests.properties.test_plan_properties import EXAMPLES, THOROUGH
 from tests.properties.toy import Toy
 from tests.properties.worlds import stories, team_trees
 
-FEW = settings(THOROUGH, max_examples=6)
+FEW = settings(THOROUGH, max_examples=EXAMPLES // 2)
 
 #: batch takes turns by size, nothing is lost with a suspended job
 TURNS = Policy(
@@ -57,7 +57,7 @@ def disturb(data, toy, what):
             planner.changed(replace(run, state=state, running_at=since, since=now), now=now)
 
 
-@settings(THOROUGH, max_examples=12)
+@THOROUGH
 @given(stories(most_jobs=12), st.data())
 def test_disturbances_and_plans_that_are_not_carried_out_leave_the_warm_plan_the_cold_one(story, data):
     cluster, policy, steps = story
