@@ -1,7 +1,8 @@
 """One case measured: cold plans, and warm ones after a part of the jobs has changed.
 
-CPU seconds of this process. The garbage collector runs as it likes: what it takes is part of the figures, and a round
-that it falls into stands out, so medians and the span from the quickest to the slowest round are told.
+CPU seconds of this process. A planner lets the garbage collector wait while it loads and plans, here as anywhere else;
+what it collects afterwards, between plans, is not part of the figures. Medians are told, and the span from the quickest
+to the slowest round.
 """
 
 import gc
