@@ -18,8 +18,8 @@ from scheduling.core.units import GPU_UNITS
 from tests.properties.toy import Toy
 from tests.properties.worlds import stories
 
-#: BERTH_EXAMPLES=1000 looks at so many random worlds per property
-EXAMPLES = int(os.environ.get("BERTH_EXAMPLES", "12"))
+#: TEST_EXAMPLES=1000 looks at so many random worlds per property
+EXAMPLES = int(os.environ.get("TEST_EXAMPLES", "12"))
 settings.register_profile(
     "core", deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
 )

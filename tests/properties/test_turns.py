@@ -13,8 +13,8 @@ from tests.properties.toy import Toy
 from tests.properties.worlds import stories
 
 TIERS = (Tier("production"), Tier("normal"), Tier("batch", rotate=True, size_rule=SizeRule.ATTAINED))
-#: BERTH_LOOPS=10000 looks into so many random worlds
-LOOPS = settings(THOROUGH, max_examples=int(os.environ.get("BERTH_LOOPS", "6")))
+#: TEST_LOOPS=10000 looks into so many random worlds
+LOOPS = settings(THOROUGH, max_examples=int(os.environ.get("TEST_LOOPS", "6")))
 
 
 def everything(before, outcome, toy):
