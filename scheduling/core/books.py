@@ -244,9 +244,7 @@ class Books:
     def _count(self, held: Held, units: int, handed: int) -> None:
         account = self.account(held.pool, held.team)
         account.add(units - handed)
-        account.users[held.user] = account.users.get(held.user, 0) + units
-        if not held.preemptible:
-            account.firm += units
+        account.count(held.user, units, firm=not held.preemptible)
 
     def _settle(self, pool: str, team: int, user: int, now: int) -> None:
         tree = self.tree(pool)

@@ -12,7 +12,7 @@ from scheduling.core.lifecycle import EndReason, JobState
 from scheduling.core.plan import Planner
 from scheduling.core.policy import DAY, Policy
 from scheduling.core.promises import NEVER
-from scheduling.core.windows import is_open, opens_at
+from scheduling.core.windows import all_open_at, windows_of
 
 #: how long a run will really take, in seconds of RUNNING time
 Lasting = Callable[[Ask], int]
@@ -186,10 +186,11 @@ class Forward:
         """Closed teams with waiting jobs: nothing else may happen until their window opens."""
         planner = self.planner
         for team in sorted(team for team, people in planner.queue.rows.items() if people):
-            known = planner.teams.get(team)
-            if known is not None and known.windows and self._opens.get(team, 0) <= self.now:
-                closed = not is_open(known.windows, self.now)
-                at = opens_at(known.windows, self.now if closed else self.now + DAY)
+            windows = windows_of(team, planner.teams)
+            if windows and self._opens.get(team, 0) <= self.now:
+                at = all_open_at(windows, self.now)
+                if at == self.now:
+                    at = all_open_at(windows, self.now + DAY)
                 self._opens[team] = at
                 heappush(self._events, (at, 0, 0))
 

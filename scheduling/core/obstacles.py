@@ -4,6 +4,7 @@ from scheduling.core.cluster import Ask, Shape
 from scheduling.core.decisions import Cause, HoldCode
 from scheduling.core.places.filters import Options, Want
 from scheduling.core.places.gangs import capacities
+from scheduling.core.rights import beyond_cap, beyond_guarantee
 from scheduling.core.state import State
 
 
@@ -25,10 +26,11 @@ def rights_cause(causes: Causes, state: State, ask: Ask, pool: str, units: int, 
     """The numbers of a missing right, in units."""
     account = state.trees[pool].account(ask.team)
     if code is HoldCode.USER_LIMIT:
-        limit = account.quota.user_limit or 0
-        return causes.of(code, asked=units, used=account.users.get(ask.user, 0), limit=limit)
+        above = beyond_cap(account, ask.user, units) or account
+        return causes.of(code, asked=units, used=above.capped.get(ask.user, 0), limit=above.quota.user_limit or 0)
     if code is HoldCode.GUARANTEE_USED:
-        return causes.of(code, asked=units, used=account.firm, limit=account.guaranteed)
+        above = beyond_guarantee(account, units) or account
+        return causes.of(code, asked=units, used=above.firm, limit=above.guaranteed)
     return causes.of(code, asked=units, left=max(0, account.room()))
 
 

@@ -28,7 +28,7 @@ from scheduling.core.promises import Promise
 from scheduling.core.queue import Pair
 from scheduling.core.recuts import recuts_for
 from scheduling.core.state import State
-from scheduling.core.windows import is_open, opens_at
+from scheduling.core.windows import all_open_at, windows_of
 
 
 def plan(cluster: Cluster, policy: Policy, now: int, *, explain: bool = True) -> Plan:
@@ -233,9 +233,9 @@ class Cycle:
     def _walk(self) -> None:
         """In the order of the tournament, each job alone on the ladder. What it takes, later jobs do not see."""
         closed = {
-            team: self.causes.of(HoldCode.TEAM_WINDOW, opens=opens_at(known.windows, self.now))
-            for team, known in self.state.teams.items()
-            if not is_open(known.windows, self.now)
+            team: self.causes.of(HoldCode.TEAM_WINDOW, opens=opens)
+            for team in self.state.teams
+            if (opens := all_open_at(windows_of(team, self.state.teams), self.now)) > self.now
         }
         asks = self.state.queue.asks
         for kind in self.state.queue.kinds.values():

@@ -27,10 +27,11 @@ class CyclicTeams(ValueError):
 
 
 class Account:
-    """One team in one pool. `used`: all units held in its subtree; `firm`: those of its own that may not be evicted."""
+    """One team in one pool. `used`: all units held in its subtree; `firm`: those that may not be evicted. `users`: what
+    each member holds in the team itself; `capped`: in its subtree, counted where there is a limit to it."""
 
-    __slots__ = ("above_at", "direct", "drawn", "firm", "guaranteed", "kept", "mean", "parent", "quota", "stock",
-                 "team", "used", "user_means", "users")  # fmt: skip
+    __slots__ = ("above_at", "capped", "direct", "drawn", "firm", "guaranteed", "kept", "mean", "parent", "quota",
+                 "stock", "team", "used", "user_means", "users")  # fmt: skip
 
     def __init__(self, team: int, quota: Quota, parent: "Account | None") -> None:
         self.team, self.quota, self.parent = team, quota, parent
@@ -38,6 +39,7 @@ class Account:
         self.used = self.direct = self.drawn = self.firm = 0
         self.mean, self.above_at = 0, 0
         self.users: dict[int, int] = {}
+        self.capped: dict[int, int] = {}
         self.user_means: dict[int, tuple[int, int]] = {}
 
     def room(self) -> int:
@@ -63,6 +65,17 @@ class Account:
             before = node.drawn - node.kept if node.drawn > node.kept else 0
             node.drawn += drawn
             drawn = (node.drawn - node.kept if node.drawn > node.kept else 0) - before
+            node = node.parent
+
+    def count(self, user: int, units: int, *, firm: bool) -> None:
+        """So many units of its own jobs are this member's, and firm or not: what limits at every level look at."""
+        self.users[user] = self.users.get(user, 0) + units
+        node: Account | None = self
+        while node is not None:
+            if firm:
+                node.firm += units
+            if node.quota.user_limit is not None:
+                node.capped[user] = node.capped.get(user, 0) + units
             node = node.parent
 
     def above(self, extra: int = 0) -> int:

@@ -102,6 +102,30 @@ def test_guaranteed_work_is_never_reclaimed():
     assert evicted(plan(world, Policy(), NOW)) == []
 
 
+def test_work_that_may_not_be_evicted_fits_the_guarantees_above_it_too():
+    teams = (team(1, 8), team(2, 8, parent=1), team(3, 8))
+    world = cluster(
+        "n1 ........ | n2 ........", ask(1, gpus=8, team=1, preemptible=False), ask(2, gpus=8, team=2, preemptible=False),
+        teams=teams,
+    )  # fmt: skip
+    outcome = plan(world, Policy(), NOW)
+    assert started(outcome) == [2]
+    (hold,) = outcome.holds
+    assert (hold.code, dict(hold.numbers)["used"], dict(hold.numbers)["limit"]) == (
+        HoldCode.GUARANTEE_USED, 8 * GPU_UNITS, 8 * GPU_UNITS,
+    )  # fmt: skip
+
+
+def test_a_cap_per_member_holds_for_all_teams_below():
+    capped = replace(team(1, 8), quotas=(Quota("gpu", guaranteed=8 * GPU_UNITS, user_limit=2 * GPU_UNITS),))
+    teams = (capped, team(2, 4, parent=1), team(3, 4, parent=1))
+    mine = [ask(n, gpus=1, team=2 + n % 2, user=7) for n in (1, 2, 3)]
+    outcome = plan(cluster("n1 ........", *mine, ask(4, gpus=1, team=2, user=8), teams=teams), Policy(), NOW)
+    assert started(outcome) == [1, 2, 4]
+    (hold,) = outcome.holds
+    assert (hold.code, dict(hold.numbers)["used"]) == (HoldCode.USER_LIMIT, 2 * GPU_UNITS)
+
+
 def test_work_that_may_not_be_evicted_never_borrows():
     world = cluster("n1 ....", *jobs(3, of=RED, preemptible=False), teams=(team(RED, 2), team(BLUE, 2)))
     outcome = plan(world, Policy(), NOW)

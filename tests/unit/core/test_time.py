@@ -14,7 +14,7 @@ from scheduling.core.policy import Policy
 from scheduling.core.remedies import changes_that_would_start
 from scheduling.core.terms import terms_of
 from scheduling.core.units import GPU_UNITS
-from scheduling.core.windows import is_open, opens_at
+from scheduling.core.windows import opens_at
 from tests.pictures import ask, cluster
 
 POLICY = Policy()
@@ -46,11 +46,29 @@ def test_a_mean_moves_to_the_level_that_lasts():
 
 def test_a_window_over_midnight_belongs_to_the_day_it_starts_on():
     night = (Window((0,), 20 * 3600, 6 * 3600),)
-    assert not is_open(night, MONDAY + 19 * 3600)
-    assert is_open(night, MONDAY + 21 * 3600)
-    assert is_open(night, MONDAY + 29 * 3600)
-    assert not is_open(night, MONDAY + 31 * 3600)
+    assert opens_at(night, MONDAY + 19 * 3600) == MONDAY + 20 * 3600
+    assert opens_at(night, MONDAY + 21 * 3600) == MONDAY + 21 * 3600
+    assert opens_at(night, MONDAY + 29 * 3600) == MONDAY + 29 * 3600
     assert opens_at(night, MONDAY + 31 * 3600) == MONDAY + 7 * 86_400 + 20 * 3600
+
+
+def test_a_team_starts_only_while_those_above_it_may_as_well():
+    nightly = Window(tuple(range(7)), 22 * 3600, 6 * 3600)
+    early = Window(tuple(range(7)), 4 * 3600, 12 * 3600)
+    teams = (
+        Team(1, "dept", windows=(nightly,)),
+        Team(2, "lab", parent=1, windows=(early,)),
+        Team(3, "bench", parent=1),
+    )
+    world = cluster("n1 ..", ask(1, gpus=1, team=2, limit=60), ask(2, gpus=1, team=3, limit=60), teams=teams)
+    evening = MONDAY + 18 * 3600
+    holds = {hold.job: hold for hold in plan(world, POLICY, evening).holds}
+    assert {job: dict(hold.numbers)["opens"] for job, hold in holds.items()} == {
+        1: MONDAY + 28 * 3600,  # both are open from 4 to 6
+        2: MONDAY + 22 * 3600,
+    }
+    assert estimate_starts(world, POLICY, evening) == {1: MONDAY + 28 * 3600, 2: MONDAY + 22 * 3600}
+    assert started(plan(world, POLICY, MONDAY + 29 * 3600)) == [1, 2]
 
 
 def test_a_team_starts_work_in_its_window_only():
