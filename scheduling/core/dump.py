@@ -30,7 +30,7 @@ def load(text: str) -> tuple[Cluster, Policy, int]:
         content = json.loads(text)
         if content["format"] != FORMAT:
             raise UnreadableDump(f"this is format {content['format']}, not {FORMAT}")
-        return _read(Cluster, content["cluster"]), _read(Policy, content["policy"]), content["now"]
+        return _read(Cluster, content["cluster"]), _read(Policy, content["policy"]), _read(int, content["now"])
     except (KeyError, TypeError, ValueError, AttributeError) as why:
         raise UnreadableDump(f"not a dump of a snapshot: {why}") from why
 
@@ -61,4 +61,6 @@ def _read(kind: Any, value: Any) -> Any:
         return kind(**{name: _read(hints[name], member) for name, member in value.items()})  # type: ignore[operator]
     if isinstance(kind, type) and issubclass(kind, Enum):
         return kind(value)
+    if type(value) is not kind:
+        raise TypeError(f"{value!r} where {getattr(kind, '__name__', kind)} is expected")
     return value

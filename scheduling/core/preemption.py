@@ -110,8 +110,10 @@ class Eviction:
         levels = (*self.policy.levels, NODE)
         taking.cards = {id(group): cards for group, cards in groups}
         taking.domain = None
-        if taking.want.shape.required not in levels or taking.want.shape.replicas == 1:
+        if not taking.want.shape.required or taking.want.shape.replicas == 1:
             return self._gang(taking)
+        if taking.want.shape.required not in levels:
+            return None
         depth = levels.index(taking.want.shape.required)
         hosts = self.state.ledger.hosts
         domains: dict[tuple[str, ...], set[int]] = {}

@@ -70,9 +70,14 @@ def _fit_count(openings: Openings, host: Host, want: Want, suitable: int) -> int
 
 # -------------------------------------------------------------------------------------------- topology
 def domains(levels: tuple[str, ...], shape: Shape, fitting: Fitting) -> Iterator[Fitting]:
-    """Sets of nodes to try, smallest domain first; never wider than the required level. `levels`: as in Policy."""
+    """Sets of nodes to try, smallest domain first; never wider than the required level. `levels`: as in Policy.
+
+    A level that the policy does not name (any more) has no domains: what requires it waits, and is not spread instead.
+    """
     levels = (*levels, NODE)
-    widest = levels.index(shape.required) if shape.required in levels else -1
+    if shape.required and shape.required not in levels:
+        return
+    widest = levels.index(shape.required) if shape.required else -1
     for depth in range(len(levels) - 1, widest - 1, -1):
         inside: dict[tuple[str, ...], Fitting] = {}
         if depth == -1:

@@ -164,8 +164,10 @@ def _check_guarantees(block: Block, teams: tuple[Team, ...], capacity: dict[str,
     """Children's guarantees within their parent's, and those of the top level within what the pool has."""
 
     def promised(team: Team, pool: str) -> int:
+        """A team that states nothing has what those below it have together."""
         quota = next((quota for quota in team.quotas if quota.pool == pool), None)
-        return quota.guaranteed + quota.percent_milli * capacity[pool] // (100 * MILLI_PERCENT) if quota else 0
+        own = quota.guaranteed + quota.percent_milli * capacity[pool] // (100 * MILLI_PERCENT) if quota else 0
+        return own or sum(promised(child, pool) for child in teams if child.parent == team.id)
 
     for pool, units in capacity.items():
         for parent in (None, *teams):

@@ -163,6 +163,12 @@ def test_a_gang_takes_the_smallest_domain_that_holds_it():
     assert far.holds[0].code == "topology"
 
 
+def test_what_requires_a_level_that_the_policy_does_not_name_is_not_spread_instead():
+    nodes = [node(card(n), number=n, path=("b", "r1")) for n in (1, 2)]
+    assert not decide(nodes, ask(1, gpus=1, replicas=2, required="row")).places
+    assert decide(nodes, ask(1, gpus=1, replicas=2, required="rack")).places
+
+
 def test_work_without_gpus_leaves_free_cards_their_cpu():
     small = replace(node(card(1), card(2)), cpu_millis=8000)
     outcome = decide([small], ask(1, cpu=1000), runs=(run(9, Piece(1, GPU_UNITS)),))

@@ -71,6 +71,11 @@ def test_teams_have_parents_and_quotas(cluster):
     )
 
 
+def test_a_parent_that_states_nothing_has_what_its_children_have_together(cluster):
+    site = cluster(NODES, "teams:", "  lab: {}", "  red: {parent: lab, quota: {h100: {guaranteed_gpus: 4}}}")
+    assert [team.quotas[0].guaranteed for team in site.teams] == [0, 4 * GPU_UNITS]
+
+
 @pytest.mark.parametrize(
     ("lines", "path"),
     [
