@@ -126,7 +126,15 @@ class Books:
                 if shape.wants_gpu:
                     units = max(units, self._gpu_units(shape, pool))
                 costs.append((pool, units * shape.replicas))
+        if shape.models and not shape.pools:
+            costs.sort(key=lambda cost: self._best_rank(shape, cost[0]))
         return tuple(costs)
+
+    def _best_rank(self, shape: Shape, pool: str) -> int:
+        """How far up its list the best model stands that this pool has for it."""
+        best = self.search.options(shape, pool)[0]
+        models = {gpu.model for group, cards in best for place, gpu in enumerate(group.cards) if cards >> place & 1}
+        return min(shape.models.index(model) for model in models)
 
     def _gpu_units(self, shape: Shape, pool: str) -> int:
         """GPU units of one replica: for a MIG ask, of the dearest profile that it may get."""

@@ -134,6 +134,18 @@ def test_the_liked_model_first_then_the_other():
     assert pieces(decide(nodes, *liked)) == {1: [(2, "", 0)], 2: [(1, "", 0)]}
 
 
+def test_the_liked_model_comes_first_in_whichever_pool_it_is():
+    nodes = [
+        Node(number, f"n{number}", pool, 64_000, 256_000, (card(number, model=model),))
+        for number, pool, model in ((1, "a", H100), (2, "b", H200))
+    ]
+    first = ask(1, gpus=1, models=(H200, H100))
+    assert [place.pool for place in decide(nodes, first, ask(2, gpus=1, models=(H200, H100))).places] == ["b", "a"]
+    assert [place.pool for place in decide(nodes, ask(1, gpus=1, models=(H200, H100), pools=("a", "b"))).places] == [
+        "a"
+    ]
+
+
 def test_a_card_with_too_little_memory_does_not_do():
     outcome = decide(
         [node(card(1), number=1), node(card(2, memory=143_000), number=2)], ask(1, gpus=1, gpu_memory_mib=100_000)
