@@ -162,23 +162,32 @@ class Ladder:
         return self.causes.of(HoldCode.CLAIMED, stopping=len(claim.victims))
 
     def _reserve(self, ask: Ask, kind: Kind, full: list[tuple[str, int, HoldCode | None]], *, may_evict: bool) -> Cause:
-        """Blocked by capacity: the first few of each top-level team get a time and a place that nobody may move."""
-        pool, units, code = full[0]
-        want = Want(ask.job, ask.team, ask.shape, pool, self.now + ask.limit_s)
-        top = self.state.trees[pool].account(ask.team).path()[0].team
-        depth = self._reserved.get((pool, top), 0)
-        if depth < self.policy.reserve_depth:
-            for groups in self.state.search.options(ask.shape, pool):
+        """Blocked by capacity: the first few of each top-level team get a time and a place that nobody may move. The
+        earliest of all pools and models that will do; ties go to what is liked better."""
+        wants = [Want(ask.job, ask.team, ask.shape, pool, self.now + ask.limit_s) for pool, _, _ in full]
+        best: tuple[int, tuple[Part, ...], Want, tuple[str, int]] | None = None
+        for want in wants:
+            line = (want.pool, self.state.trees[want.pool].account(ask.team).path()[0].team)
+            if self._reserved.get(line, 0) >= self.policy.reserve_depth:
+                continue
+            for groups in self.state.search.options(ask.shape, want.pool):
                 found = self.cycle.time_map.earliest(want, groups)
-                if found is not None and found[0] > self.now:
-                    at, parts = found
-                    self._reserved[pool, top] = depth + 1
-                    self.cycle.time_map.promise(ask.job, at, at + ask.limit_s, parts)
-                    self.cycle.reserves.append(Reserve(ask.job, at, parts, pool))
-                    return self._blocked(ask, kind, want)
-        cause = self._blocked(ask, kind, want)
-        if code is not None and cause.code is HoldCode.RESERVED:
-            cause = rights_cause(self.causes, self.state, ask, pool, units, code)
+                if found is not None and found[0] > self.now and (best is None or found[0] < best[0]):
+                    best = (*found, want, line)
+        if best is not None:
+            at, parts, want, line = best
+            self._reserved[line] = self._reserved.get(line, 0) + 1
+            self.cycle.time_map.promise(ask.job, at, at + ask.limit_s, parts)
+            self.cycle.reserves.append(Reserve(ask.job, at, parts, want.pool))
+            return self._blocked(ask, kind, want)
+        causes = []
+        for want, (pool, units, code) in zip(wants, full, strict=True):
+            cause = self._blocked(ask, kind, want)
+            if code is not None and cause.code is HoldCode.RESERVED:
+                cause = rights_cause(self.causes, self.state, ask, pool, units, code)
+            causes.append(cause)
+        # What is buried with it must fail in every pool: the cause that binds the fewest others.
+        cause = min(causes, key=lambda cause: (cause.code is not HoldCode.RESERVED, cause.code in BINDS_ALL))
         self._bury(kind, ask.limit_s if cause.code is HoldCode.RESERVED else 0, cause, may_evict=may_evict)
         return cause
 

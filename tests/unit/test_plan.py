@@ -53,6 +53,31 @@ def test_a_short_job_passes_a_blocked_one_that_it_does_not_delay():
     assert list(places(decide(cluster("n1 a.", ask(1, gpus=2), ask(2, gpus=1, limit=3500))))) == [2]
 
 
+def two_kinds(blocked, *, by_pool=False):
+    """The liked node is busy for days; the other has one card free and one that becomes free within the hour. Behind
+    the blocked job waits one that would hold the free card for longer."""
+    stays = {"gpus": 1, "team": 99, "preemptible": False}
+    drawn = {"a": ask(9, limit=999_000, **stays), "b": ask(9, limit=1000, **stays)}
+    world = cluster("n1 aa | n2 .b", blocked, ask(2, gpus=1, limit=7200), drawn=drawn)
+    liked, other = (
+        replace(node, pool=kind if by_pool else "gpu", gpus=tuple(replace(gpu, model=kind) for gpu in node.gpus))
+        for node, kind in zip(world.nodes, ("A", "B"), strict=True)
+    )
+    return replace(world, nodes=(liked, other))
+
+
+def test_a_blocked_job_is_promised_the_model_that_is_free_first():
+    outcome = decide(two_kinds(ask(1, gpus=2, models=("A", "B"))))
+    assert [(promise.job, promise.at, promise.parts[0].node) for promise in outcome.reserves][:1] == [(1, 1001, 2)]
+    assert places(outcome) == {}
+
+
+def test_a_blocked_job_is_promised_the_pool_that_is_free_first():
+    outcome = decide(two_kinds(ask(1, gpus=2, pools=("A", "B")), by_pool=True))
+    assert [(promise.job, promise.at, promise.pool) for promise in outcome.reserves][:1] == [(1, 1001, "B")]
+    assert places(outcome) == {}
+
+
 def test_work_without_gpus_does_not_stand_in_the_line_for_gpus():
     assert places(decide(cluster("n1 aa", ask(1, gpus=1), ask(2)))) == {2: [(1, ())]}
 
