@@ -2,7 +2,7 @@
 
 from scheduling.core.cluster import Ask, Shape
 from scheduling.core.decisions import Cause, HoldCode
-from scheduling.core.places.filters import Options, Want
+from scheduling.core.places.filters import Options, Want, merged
 from scheduling.core.places.gangs import capacities
 from scheduling.core.rights import beyond_cap, beyond_guarantee
 from scheduling.core.state import State
@@ -47,7 +47,7 @@ def never_cause(causes: Causes, state: State, shape: Shape) -> Cause:
 def capacity_cause(causes: Causes, state: State, want: Want) -> Cause:
     """GPUs before CPU before memory; enough of each on some node: then it is the topology, or the sum over nodes."""
     shape = want.shape
-    options: Options = [option for groups in state.search.options(shape, want.pool) for option in groups]
+    options = merged(state.search.options(shape, want.pool))
     if not any(bucket for group, _ in options for bucket in group.buckets):
         return causes.of(HoldCode.NO_NODES)
     if shape.wants_gpu and not shape.gpus:

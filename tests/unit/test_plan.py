@@ -78,6 +78,35 @@ def test_a_blocked_job_is_promised_the_pool_that_is_free_first():
     assert places(outcome) == {}
 
 
+def of_models(world, *models):
+    """The same world, each node with cards of its own model."""
+    nodes = zip(world.nodes, models, strict=True)
+    return replace(
+        world, nodes=tuple(replace(n, gpus=tuple(replace(gpu, model=model) for gpu in n.gpus)) for n, model in nodes)
+    )
+
+
+def test_a_gang_takes_several_models_where_none_alone_has_enough():
+    gang = ask(1, gpus=2, replicas=2, models=("A", "B"))
+    assert [node for node, _ in places(decide(of_models(cluster("n1 .. | n2 ..", gang), "A", "B")))[1]] == [1, 2]
+    alone = decide(of_models(cluster("n1 .. | n2 .. | n3 ..", gang), "A", "B", "B"))
+    assert [node for node, _ in places(alone)[1]] == [2, 3]
+
+
+def test_a_gang_over_several_models_is_promised_a_time():
+    gang = ask(1, gpus=2, replicas=2, models=("A", "B"))
+    stays = {"a": ask(9, gpus=2, limit=1000, team=99, preemptible=False)}
+    blocked = decide(of_models(cluster("n1 .. | n2 aa", gang, drawn=stays), "A", "B"))
+    assert [(promise.job, promise.at) for promise in blocked.reserves] == [(1, 1001)]
+
+
+def test_a_job_of_several_cards_takes_several_models_of_one_node_where_none_alone_has_enough():
+    world = cluster("n1 ..", ask(1, gpus=2, models=("A", "B")))
+    first, second = world.nodes[0].gpus
+    mixed = replace(world.nodes[0], gpus=(replace(first, model="A"), replace(second, model="B")))
+    assert places(decide(replace(world, nodes=(mixed,)))) == {1: [(1, (1, 2))]}
+
+
 def test_work_without_gpus_does_not_stand_in_the_line_for_gpus():
     assert places(decide(cluster("n1 aa", ask(1, gpus=1), ask(2)))) == {2: [(1, ())]}
 

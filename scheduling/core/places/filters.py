@@ -26,13 +26,32 @@ class Want:
 
 def options_among(groups: Iterable[Group], shape: Shape, pool: str) -> list[Options]:
     """The groups of a pool that could hold a replica on an empty node, with their suitable cards; one list for each
-    rank of model, the liked ones first."""
+    rank of model, the liked ones first, and a last one of all ranks together where that holds more than each alone."""
     ranked: dict[int, Options] = {}
+    joined: Options = []
     for group in groups:
         if group.pool == pool and _offers(group, shape):
+            together = 0
             for rank, cards in _suitable(group, shape):
-                ranked.setdefault(rank, []).append((group, cards))
-    return [ranked[rank] for rank in sorted(ranked)]
+                together |= cards
+                if cards.bit_count() >= shape.gpus:
+                    ranked.setdefault(rank, []).append((group, cards))
+            if together and together.bit_count() >= shape.gpus:
+                joined.append((group, together))
+    options = [ranked[rank] for rank in sorted(ranked)]
+    alone = {(id(group), cards) for option in options for group, cards in option}
+    mixes = any((id(group), cards) not in alone for group, cards in joined)
+    if (shape.replicas > 1 and (mixes or len(options) > 1)) or (shape.gpus > 1 and mixes):
+        options.append(joined)
+    return options
+
+
+def merged(options: Iterable[Options]) -> Options:
+    """All lists as one, each group once."""
+    groups: dict[int, tuple[Group, int]] = {}
+    for group, cards in (option for listed in options for option in listed):
+        groups[id(group)] = group, cards | groups.get(id(group), (group, 0))[1]
+    return list(groups.values())
 
 
 def _offers(group: Group, shape: Shape) -> bool:
@@ -49,7 +68,7 @@ def _satisfies(labels: dict[str, str], need: Need) -> bool:
 
 
 def _suitable(group: Group, shape: Shape) -> Iterator[tuple[int, int]]:
-    """(rank of the model, bits of the cards) for each acceptable model of the group that has enough cards."""
+    """(rank of the model, bits of the cards) for each acceptable model of the group."""
     if not shape.wants_gpu:
         yield 0, 0
         return
@@ -68,6 +87,4 @@ def _suitable(group: Group, shape: Shape) -> Iterator[tuple[int, int]]:
         if suits:
             rank = shape.models.index(gpu.model) if shape.models else 0
             ranked[rank] = ranked.get(rank, 0) | 1 << place
-    for rank, cards in ranked.items():
-        if cards.bit_count() >= max(1, shape.gpus):
-            yield rank, cards
+    yield from ranked.items()
