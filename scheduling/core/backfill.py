@@ -235,8 +235,7 @@ class TimeMap:
             if not count:
                 return 0
         elif shape.wants_gpu:
-            cards = suitable & ~taken_cards
-            count = sum(1 for place in bits(cards) if self._piece_at(want, host, place, at) is not None)
+            count = len(self._pieces_at(want, host, suitable & ~taken_cards, at, shape.replicas))
         cpu, memory = promises.free_at(host, at)
         cpu, memory = cpu - taken_cpu, memory - taken_memory
         if not shape.wants_gpu:
@@ -248,10 +247,16 @@ class TimeMap:
             count = min(count, memory // shape.memory_mib)
         return max(0, count)
 
-    def _piece_at(self, want: Want, host: Host, place: int, at: int) -> Piece | None:
+    def _pieces_at(self, want: Want, host: Host, cards: int, at: int, most: int) -> list[Piece]:
+        """Up to `most` parts of these cards, for one replica each; a card may serve several replicas of a gang."""
         ends = self.search.promises.ends
-        left: Card = [(job, piece) for job, piece in host.cards[place] if ends[job] > at]
-        return self.search.on_card(want, host, place, left)
+        pieces: list[Piece] = []
+        for place in bits(cards):
+            left: Card = [(job, piece) for job, piece in host.cards[place] if ends[job] > at]
+            while len(pieces) < most and (piece := self.search.on_card(want, host, place, left)) is not None:
+                pieces.append(piece)
+                left.append((want.job, piece))
+        return pieces
 
     # ---------------------------------------------------------------------------------------- the parts
     def _parts_at(self, want: Want, domain: Fitting, at: int, length: int) -> tuple[Part, ...]:
@@ -283,12 +288,8 @@ class TimeMap:
                 for piece in part.pieces:
                     cards &= ~(1 << self.search.ledger.where[piece.gpu][1])
             return parts
-        parts = []
-        for place in bits(suitable & ~taken):
-            free_piece = self._piece_at(want, host, place, at)
-            if free_piece is not None and len(parts) < count:
-                parts.append(Part(host.id, (free_piece,), shape.cpu_millis, shape.memory_mib))
-        return parts
+        pieces = self._pieces_at(want, host, suitable & ~taken, at, count)
+        return [Part(host.id, (piece,), shape.cpu_millis, shape.memory_mib) for piece in pieces]
 
     def _latest_first(self, host: Host, cards: int, count: int) -> int:
         """Of the cards that are free by then, those that become free last: the others can serve somebody until then."""

@@ -63,6 +63,16 @@ def test_two_large_instances_share_a_card_and_a_third_waits():
     assert outcome.holds[0].code == "slices_busy"
 
 
+def test_a_gang_that_needs_several_instances_of_one_card_is_promised_them_and_not_overtaken():
+    held = Run(ask(9, preemptible=False), (Part(1, (Piece(1, 2_625, "1g.10gb", 0),)),), 1, running_at=1)
+    asks = (ask(1, mig="3g.40gb", replicas=2), *(ask(n, mig="1g.10gb") for n in (2, 3, 4)))
+    outcome = decide([node(card(1, ("1g.10gb", 0)))], *asks, runs=(held,))
+    promised = outcome.reserves[0]
+    assert (promised.job, promised.at) == (1, 3601)
+    assert [(p.profile, p.start) for part in promised.parts for p in part.pieces] == [("3g.40gb", 4), ("3g.40gb", 0)]
+    assert pieces(outcome) == {}
+
+
 def test_a_free_instance_is_used_before_anything_is_cut():
     outcome = decide([node(card(1), card(2, ("2g.20gb", 2)))], ask(1, mig="2g"))
     assert pieces(outcome) == {1: [(2, "2g.20gb", 2)]}
