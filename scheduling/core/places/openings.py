@@ -33,9 +33,7 @@ class Openings:
         """The piece of this card that the ask would hold beside what `card` says is held, if there is one."""
         gpu = host.node.gpus[place]
         if want.shape.thousandths:
-            if any(piece.profile for _, piece in card) or (gpu.layout and not card and not self.policy.recut):
-                return None  # it is cut, and held so, or must stay as it is
-            if any(job != want.job and self.team_of.get(job) != want.team for job, _ in card):
+            if gpu.layout or any(self.team_of.get(job) != want.team for job, _ in card):
                 return None  # MPS serves one UID: another team's share means another card
             return share_of(card, gpu, want.shape)
         return instance_on(card, gpu, want.shape, recut=self.policy.recut)

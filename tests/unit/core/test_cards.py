@@ -31,10 +31,6 @@ def pieces(outcome):
     return {p.job: [(x.gpu, x.profile, x.start) for part in p.parts for x in part.pieces] for p in outcome.places}
 
 
-def shares(outcome):
-    return sorted((x.gpu, x.thousandths) for p in outcome.places for part in p.parts for x in part.pieces)
-
-
 def run(job, *held, team=1):
     return Run(ask(job, team=team), (Part(1, held),), 1, running_at=1)
 
@@ -116,21 +112,6 @@ def test_shares_of_one_team_fill_a_card_before_the_next_is_opened():
 def test_two_teams_never_share_a_card():
     outcome = decide([node(card(1), card(2))], ask(1, thousandths=100), ask(2, thousandths=100, team=2))
     assert len({cards[0][0] for cards in pieces(outcome).values()}) == 2
-
-
-def test_a_gang_of_shares_may_lie_on_one_card():
-    outcome = decide([node(card(1))], ask(1, thousandths=500, replicas=2))
-    assert shares(outcome) == [(1, 500), (1, 500)]
-
-
-def test_a_free_card_that_was_cut_serves_a_share_again():
-    cut = [node(card(1, ("3g.40gb", 0), ("3g.40gb", 4)))]
-    outcome = decide(cut, ask(1, thousandths=500), ask(2, thousandths=500))
-    assert shares(outcome) == [(1, 500), (1, 500)]
-    (recut,) = outcome.recuts
-    assert (len(recut.destroy), recut.create) == (2, ())
-    assert not decide(cut, ask(1, thousandths=500), policy=Policy(recut=False)).places
-    assert not decide(cut, ask(1, thousandths=500), runs=(run(9, Piece(1, 19_500, "3g.40gb", 0)),)).places
 
 
 def test_the_memory_of_shares_is_counted():
