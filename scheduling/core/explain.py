@@ -3,13 +3,12 @@
 from collections.abc import Mapping
 from datetime import UTC, datetime
 
-from scheduling.core.decisions import HoldCode
+from scheduling.core.decisions import HoldCode, Lack
 from scheduling.core.units import GPU_UNITS
 
 SENTENCES: dict[HoldCode, str] = {
     HoldCode.NO_NODES: "No node accepts work right now; it starts as soon as one is back.",
-    HoldCode.NEVER_FITS: "It asks for {gpus} GPUs, {cpus} CPU cores and {memory_gib} GiB of memory on one node, "
-    "and no node has that much. Ask for less.",
+    HoldCode.NEVER_FITS: "{lack}",
     HoldCode.NOT_BEFORE: "It asked to start not before {starts_at}.",
     HoldCode.TEAM_WINDOW: "Its team may start work again from {opens_at} on.",
     HoldCode.GUARANTEE_USED: "It may not be evicted, so it may use only what its team is guaranteed: {used_gpus} of "
@@ -31,6 +30,20 @@ SENTENCES: dict[HoldCode, str] = {
     HoldCode.PINNED: "It is suspended, and others are using its GPUs.",
 }
 
+#: each is said of the nodes that the filters before it have left
+LACKS: dict[Lack, str] = {
+    Lack.POOL: "None of the pools that it accepts has a node.",
+    Lack.LABEL: "No node in a pool that it accepts has the labels that it asks for.",
+    Lack.GPU: "It asks for GPUs, and no node with the pool and labels that it asks for has any.",
+    Lack.MODEL: "No node with the pool and labels that it asks for has a GPU of a model that it accepts.",
+    Lack.MIG: "No GPU of the kind that it accepts can be cut into the MIG instance that it asks for.",
+    Lack.GPU_MEMORY: "It asks for {gpu_memory_gib} GiB of memory on each GPU, and no GPU of the kind that it accepts "
+    "has that much.",
+    Lack.COUNT: "It asks for {gpus} on one node, and no node has so many of a kind that it accepts. Ask for less.",
+    Lack.SIZE: "It asks for {cpus} of one node's CPU cores and {memory_gib} GiB of its memory, and no node "
+    "that has all else it asks for has that much. Ask for less.",
+}
+
 _COUNTED = {"gpus": ("GPU", "GPUs"), "ahead": ("job is", "jobs are"), "stopping": ("job is", "jobs are")}
 _UNITS = {"asked": "asked_gpus", "left": "left_gpus", "used": "used_gpus", "limit": "limit_gpus", "units": "part_gpus"}
 
@@ -49,7 +62,7 @@ def _words(code: str, numbers: Mapping[str, int]) -> dict[str, str]:
     for name in ("cpu", "free_cpu"):
         if f"{name}_millis" in numbers:
             words[f"{name}s"] = f"{numbers[f'{name}_millis'] / 1000:g}"
-    for name in ("memory", "free_memory"):
+    for name in ("memory", "free_memory", "gpu_memory"):
         if f"{name}_mib" in numbers:
             words[f"{name}_gib"] = f"{numbers[f'{name}_mib'] / 1024:.3g}"
     for name, word in _UNITS.items():
@@ -59,6 +72,8 @@ def _words(code: str, numbers: Mapping[str, int]) -> dict[str, str]:
         if name in numbers:
             words[f"{name}_at"] = f"{datetime.fromtimestamp(numbers[name], tz=UTC):%Y-%m-%d %H:%M} UTC"
     for name, (one, many) in _COUNTED.items():
-        if name in numbers and code != HoldCode.NEVER_FITS:
+        if name in numbers:
             words[name] = f"{numbers[name]} {one if numbers[name] == 1 else many}"
+    if code == HoldCode.NEVER_FITS:
+        words["lack"] = LACKS[Lack(numbers["lacks"])].format(**words)
     return words

@@ -2,7 +2,7 @@
 
 from scheduling.core.cluster import Ask, Shape
 from scheduling.core.decisions import Cause, HoldCode
-from scheduling.core.places.filters import Options, Want
+from scheduling.core.places.filters import Options, Want, lacking
 from scheduling.core.places.gangs import capacities
 from scheduling.core.rights import beyond_cap, beyond_guarantee
 from scheduling.core.state import State
@@ -35,12 +35,12 @@ def rights_cause(causes: Causes, state: State, ask: Ask, pool: str, units: int, 
 
 
 def never_cause(causes: Causes, state: State, shape: Shape) -> Cause:
-    """No pool has the kind of node that it needs."""
+    """No pool has the kind of node that it needs: what it is that none has."""
     if not any(host.node.accepts for host in state.ledger.hosts.values()):
         return causes.of(HoldCode.NO_NODES)
     return causes.of(
-        HoldCode.NEVER_FITS, gpus=shape.gpus, cpu_millis=shape.cpu_millis, memory_mib=shape.memory_mib,
-        replicas=shape.replicas,
+        HoldCode.NEVER_FITS, lacks=lacking(state.ledger.groups.values(), shape), gpus=shape.gpus,
+        gpu_memory_mib=shape.gpu_memory_mib, cpu_millis=shape.cpu_millis, memory_mib=shape.memory_mib,
     )  # fmt: skip
 
 
