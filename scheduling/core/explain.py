@@ -11,12 +11,11 @@ SENTENCES: dict[HoldCode, str] = {
     HoldCode.NEVER_FITS: "{lack}",
     HoldCode.NOT_BEFORE: "It asked to start not before {starts_at}.",
     HoldCode.TEAM_WINDOW: "Its team may start work again from {opens_at} on.",
-    HoldCode.GUARANTEE_USED: "It may not be evicted, so it may use only what its team is guaranteed: {used_gpus} of "
-    "{limit_gpus} GPUs are used so by others, and it needs {asked_gpus}.",
-    HoldCode.TEAM_LIMIT: "It needs {asked_gpus} GPUs, and the limits of its team leave {left_gpus}.",
-    HoldCode.USER_LIMIT: "It needs {asked_gpus} GPUs; one member of the team may use {limit_gpus}, and {used_gpus} "
-    "are used.",
-    HoldCode.POOL_FULL: "It needs {asked_gpus} GPUs; the pool has {left_gpus} left that may be lent to its team.",
+    HoldCode.GUARANTEE_USED: "It may not be evicted, so it may use only what its team is guaranteed: {used} of "
+    "{limit} {unit} are used so by others, and it needs {asked}.",
+    HoldCode.TEAM_LIMIT: "It needs {asked} {unit}, and the limits of its team leave {left}.",
+    HoldCode.USER_LIMIT: "It needs {asked} {unit}; one member of the team may use {limit}, and {used} are used.",
+    HoldCode.POOL_FULL: "It needs {asked} {unit}; the pool has {left} left that may be lent to its team.",
     HoldCode.CLAIMED: "{stopping} stopping to make room for it.",
     HoldCode.GPUS_BUSY: "It needs {gpus} on one node; the most that is free on one is {free_gpus}.",
     HoldCode.SLICES_BUSY: "No card has a free part of {part_gpus} GPU.",
@@ -45,7 +44,7 @@ LACKS: dict[Lack, str] = {
 }
 
 _COUNTED = {"gpus": ("GPU", "GPUs"), "ahead": ("job is", "jobs are"), "stopping": ("job is", "jobs are")}
-_UNITS = {"asked": "asked_gpus", "left": "left_gpus", "used": "used_gpus", "limit": "limit_gpus", "units": "part_gpus"}
+_RIGHTS = ("asked", "left", "used", "limit")
 
 
 def sentence(code: str, numbers: Mapping[str, int]) -> str:
@@ -65,9 +64,13 @@ def _words(code: str, numbers: Mapping[str, int]) -> dict[str, str]:
     for name in ("memory", "free_memory", "gpu_memory"):
         if f"{name}_mib" in numbers:
             words[f"{name}_gib"] = f"{numbers[f'{name}_mib'] / 1024:.3g}"
-    for name, word in _UNITS.items():
+    for name in _RIGHTS:
         if name in numbers:
-            words[word] = f"{numbers[name] / GPU_UNITS:.4g}"
+            words[name], words["unit"] = f"{numbers[name] / GPU_UNITS:.4g}", "GPUs"
+        elif f"{name}_cpu_millis" in numbers:
+            words[name], words["unit"] = f"{numbers[f'{name}_cpu_millis'] / 1000:g}", "CPU cores"
+    if "units" in numbers:
+        words["part_gpus"] = f"{numbers['units'] / GPU_UNITS:.4g}"
     for name in ("starts", "opens"):
         if name in numbers:
             words[f"{name}_at"] = f"{datetime.fromtimestamp(numbers[name], tz=UTC):%Y-%m-%d %H:%M} UTC"

@@ -23,15 +23,20 @@ class Causes:
 
 
 def rights_cause(causes: Causes, state: State, ask: Ask, pool: str, units: int, code: HoldCode) -> Cause:
-    """The numbers of a missing right, in units."""
+    """The numbers of a missing right in units; in a pool without GPUs these are thousandths of a core, and say so."""
     account = state.trees[pool].account(ask.team)
+    unit = "" if pool in state.gpu_pools else "_cpu_millis"
+
+    def of(**numbers: int) -> Cause:
+        return causes.of(code, **{f"{name}{unit}": number for name, number in numbers.items()})
+
     if code is HoldCode.USER_LIMIT:
         above = beyond_cap(account, ask.user, units) or account
-        return causes.of(code, asked=units, used=above.capped.get(ask.user, 0), limit=above.quota.user_limit or 0)
+        return of(asked=units, used=above.capped.get(ask.user, 0), limit=above.quota.user_limit or 0)
     if code is HoldCode.GUARANTEE_USED:
         above = beyond_guarantee(account, units) or account
-        return causes.of(code, asked=units, used=above.firm, limit=above.guaranteed)
-    return causes.of(code, asked=units, left=max(0, account.room()))
+        return of(asked=units, used=above.firm, limit=above.guaranteed)
+    return of(asked=units, left=max(0, account.room()))
 
 
 def never_cause(causes: Causes, state: State, shape: Shape) -> Cause:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from scheduling.core.cluster import Cluster, Gpu, Need, Node
+from scheduling.core.cluster import Cluster, Gpu, Need, Node, Quota, Team
 from scheduling.core.explain import sentence
 from scheduling.core.plan import plan
 from scheduling.core.policy import Policy
@@ -41,3 +41,25 @@ def test_what_can_never_fit_names_what_no_node_has(asked, words):
     code, said = told(world)[1]
     assert code == "never_fits"
     assert words in said
+
+
+@pytest.mark.parametrize(
+    ("quota", "firm", "code", "words"),
+    [
+        ({"guaranteed": 2000, "borrow_limit": 2000, "lend_limit": 0}, False, "team_limit",
+         "It needs 8 CPU cores, and the limits of its team leave 4."),
+        ({"user_limit": 4000}, False, "user_limit", "one member of the team may use 4, and 0 are used."),
+        ({"guaranteed": 4000}, True, "guarantee_used", "0 of 4 CPU cores are used so by others, and it needs 8."),
+    ],
+)  # fmt: skip
+def test_rights_in_a_pool_without_gpus_are_told_in_cores(quota, firm, code, words):
+    nodes = tuple(node(n, 0, pool="cpu") for n in (1, 2))
+    teams = (Team(1, "red", 0, (Quota("cpu", **quota),)),)
+    world = Cluster(nodes=nodes, asks=(ask(1, cpu=8000, preemptible=not firm),), teams=teams)
+    assert told(world)[1][0] == code
+    assert words in told(world)[1][1]
+
+
+def test_a_full_pool_without_gpus_is_told_in_cores():
+    said = sentence("pool_full", {"asked_cpu_millis": 8000, "left_cpu_millis": 500})
+    assert said == "It needs 8 CPU cores; the pool has 0.5 left that may be lent to its team."
