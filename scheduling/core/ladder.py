@@ -172,10 +172,11 @@ class Ladder:
                 found = self.cycle.time_map.earliest(want, groups)
                 if found is not None and found[0] > self.now:
                     at, parts = found
+                    cause = self._blocked(ask, kind, want)  # before the promise: its own would stand in its way
                     self._reserved[pool, top] = depth + 1
                     self.cycle.time_map.promise(ask.job, at, at + ask.limit_s, parts)
                     self.cycle.reserves.append(Reserve(ask.job, at, parts, pool))
-                    return self._blocked(ask, kind, want)
+                    return cause
         cause = self._blocked(ask, kind, want)
         if code is not None and cause.code is HoldCode.RESERVED:
             cause = rights_cause(self.causes, self.state, ask, pool, units, code)

@@ -6,7 +6,7 @@ from scheduling.core.cluster import Cluster, Gpu, Need, Node, Quota, Team
 from scheduling.core.explain import sentence
 from scheduling.core.plan import plan
 from scheduling.core.policy import Policy
-from tests.pictures import ask
+from tests.pictures import ask, cluster
 
 H100 = "NVIDIA H100 80GB HBM3"
 POLICY = Policy()
@@ -63,3 +63,9 @@ def test_rights_in_a_pool_without_gpus_are_told_in_cores(quota, firm, code, word
 def test_a_full_pool_without_gpus_is_told_in_cores():
     said = sentence("pool_full", {"asked_cpu_millis": 8000, "left_cpu_millis": 500})
     assert said == "It needs 8 CPU cores; the pool has 0.5 left that may be lent to its team."
+
+
+def test_the_reservation_of_a_job_is_not_what_it_waits_for():
+    gang = ask(1, gpus=4, replicas=2, required="node")
+    code, said = told(cluster("n1 ....aaaa | n2 ....bbbb", gang))[1]
+    assert (code, said) == ("topology", "2 replicas would fit now, but not the 2 that it needs close together.")
