@@ -26,7 +26,7 @@ __all__ = [
 class HoldCode(StrEnum):
     """Why a job waits: the dominant obstacle. The numbers that go with each code are named in `explain.SENTENCES`."""
 
-    NO_NODES = "no_nodes"  # no node accepts work now
+    NO_NODES = "no_nodes"  # no node that could hold it accepts work now
     NEVER_FITS = "never_fits"  # no node is of that kind (`Lack`); refused at submit, may come true when nodes leave
     NOT_BEFORE = "not_before"  # it asked for a later start
     TEAM_WINDOW = "team_window"  # its team may start work at other hours

@@ -7,7 +7,7 @@ from scheduling.core.decisions import HoldCode, Lack
 from scheduling.core.units import GPU_UNITS
 
 SENTENCES: dict[HoldCode, str] = {
-    HoldCode.NO_NODES: "No node accepts work right now; it starts as soon as one is back.",
+    HoldCode.NO_NODES: "No node that could hold it accepts work now.",
     HoldCode.NEVER_FITS: "{lack}",
     HoldCode.NOT_BEFORE: "It asked to start not before {starts_at}.",
     HoldCode.TEAM_WINDOW: "Its team may start work again from {opens_at} on.",

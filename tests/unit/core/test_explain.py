@@ -69,3 +69,8 @@ def test_the_reservation_of_a_job_is_not_what_it_waits_for():
     gang = ask(1, gpus=4, replicas=2, required="node")
     code, said = told(cluster("n1 ....aaaa | n2 ....bbbb", gang))[1]
     assert (code, said) == ("topology", "2 replicas would fit now, but not the 2 that it needs close together.")
+
+
+def test_where_only_the_node_that_could_hold_it_is_away_the_others_are_not_said_to_be():
+    code, said = told(cluster("n1! .... | n2 ..", ask(1, gpus=4)))[1]
+    assert (code, said) == ("no_nodes", "No node that could hold it accepts work now.")
