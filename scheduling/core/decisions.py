@@ -1,7 +1,7 @@
 """What one cycle decides. Every waiting job gets exactly one Place or one Hold with a reason."""
 
 from dataclasses import dataclass
-from enum import StrEnum
+from enum import IntEnum, StrEnum
 
 from scheduling.core.cluster import Claim, Instance, Part
 from scheduling.core.lifecycle import EndReason
@@ -12,6 +12,7 @@ __all__ = [
     "Credit",
     "Hold",
     "HoldCode",
+    "Lack",
     "Part",
     "Place",
     "Plan",
@@ -25,8 +26,8 @@ __all__ = [
 class HoldCode(StrEnum):
     """Why a job waits: the dominant obstacle. The numbers that go with each code are named in `explain.SENTENCES`."""
 
-    NO_NODES = "no_nodes"  # no node accepts work now
-    NEVER_FITS = "never_fits"  # larger than any node; refused at submit, may come true when nodes leave
+    NO_NODES = "no_nodes"  # no node that could hold it accepts work now
+    NEVER_FITS = "never_fits"  # no node is of that kind (`Lack`); refused at submit, may come true when nodes leave
     NOT_BEFORE = "not_before"  # it asked for a later start
     TEAM_WINDOW = "team_window"  # its team may start work at other hours
     GUARANTEE_USED = "guarantee_used"  # may not be evicted, so it may not borrow, and the guarantee is used up
@@ -43,6 +44,20 @@ class HoldCode(StrEnum):
     RESERVED = "reserved"  # it would fit, but would delay a job that is ahead of it
     BEHIND = "behind"  # it would fit, but an older job is first
     PINNED = "pinned"  # suspended: its own GPUs are in use
+
+
+class Lack(IntEnum):
+    """The number `lacks` of NEVER_FITS: the filter that left no node, in the order in which they are asked. What stands
+    before it is met by some node. Stored: a value keeps its meaning."""
+
+    POOL = 1
+    LABEL = 2
+    GPU = 3
+    MODEL = 4
+    MIG = 5
+    GPU_MEMORY = 6
+    COUNT = 7  # of such GPUs, alike, on one node
+    SIZE = 8  # CPU and memory beside them
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,21 +3,19 @@
 from collections.abc import Mapping
 from datetime import UTC, datetime
 
-from scheduling.core.decisions import HoldCode
+from scheduling.core.decisions import HoldCode, Lack
 from scheduling.core.units import GPU_UNITS
 
 SENTENCES: dict[HoldCode, str] = {
-    HoldCode.NO_NODES: "No node accepts work right now; it starts as soon as one is back.",
-    HoldCode.NEVER_FITS: "It asks for {gpus} GPUs, {cpus} CPU cores and {memory_gib} GiB of memory on one node, "
-    "and no node has that much. Ask for less.",
+    HoldCode.NO_NODES: "No node that could hold it accepts work now.",
+    HoldCode.NEVER_FITS: "{lack}",
     HoldCode.NOT_BEFORE: "It asked to start not before {starts_at}.",
     HoldCode.TEAM_WINDOW: "Its team may start work again from {opens_at} on.",
-    HoldCode.GUARANTEE_USED: "It may not be evicted, so it may use only what its team is guaranteed: {used_gpus} of "
-    "{limit_gpus} GPUs are used so by others, and it needs {asked_gpus}.",
-    HoldCode.TEAM_LIMIT: "It needs {asked_gpus} GPUs, and the limits of its team leave {left_gpus}.",
-    HoldCode.USER_LIMIT: "It needs {asked_gpus} GPUs; one member of the team may use {limit_gpus}, and {used_gpus} "
-    "are used.",
-    HoldCode.POOL_FULL: "It needs {asked_gpus} GPUs; the pool has {left_gpus} left that may be lent to its team.",
+    HoldCode.GUARANTEE_USED: "It may not be evicted, so it may use only what its team is guaranteed: {used} of "
+    "{limit} {unit} are used so by others, and it needs {asked}.",
+    HoldCode.TEAM_LIMIT: "It needs {asked} {unit}, and the limits of its team leave {left}.",
+    HoldCode.USER_LIMIT: "It needs {asked} {unit}; one member of the team may use {limit}, and {used} are used.",
+    HoldCode.POOL_FULL: "It needs {asked} {unit}; the pool has {left} left that may be lent to its team.",
     HoldCode.CLAIMED: "{stopping} stopping to make room for it.",
     HoldCode.GPUS_BUSY: "It needs {gpus} on one node; the most that is free on one is {free_gpus}.",
     HoldCode.SLICES_BUSY: "No card has a free part of {part_gpus} GPU.",
@@ -31,8 +29,22 @@ SENTENCES: dict[HoldCode, str] = {
     HoldCode.PINNED: "It is suspended, and others are using its GPUs.",
 }
 
+#: each is said of the nodes that the filters before it have left
+LACKS: dict[Lack, str] = {
+    Lack.POOL: "None of the pools that it accepts has a node.",
+    Lack.LABEL: "No node in a pool that it accepts has the labels that it asks for.",
+    Lack.GPU: "It asks for GPUs, and no node with the pool and labels that it asks for has any.",
+    Lack.MODEL: "No node with the pool and labels that it asks for has a GPU of a model that it accepts.",
+    Lack.MIG: "No GPU of the kind that it accepts can be cut into the MIG instance that it asks for.",
+    Lack.GPU_MEMORY: "It asks for {gpu_memory_gib} GiB of memory on each GPU, and no GPU of the kind that it accepts "
+    "has that much.",
+    Lack.COUNT: "It asks for {gpus} on one node, and no node has so many of a kind that it accepts. Ask for less.",
+    Lack.SIZE: "It asks for {cpus} of one node's CPU cores and {memory_gib} GiB of its memory, and no node "
+    "that has all else it asks for has that much. Ask for less.",
+}
+
 _COUNTED = {"gpus": ("GPU", "GPUs"), "ahead": ("job is", "jobs are"), "stopping": ("job is", "jobs are")}
-_UNITS = {"asked": "asked_gpus", "left": "left_gpus", "used": "used_gpus", "limit": "limit_gpus", "units": "part_gpus"}
+_RIGHTS = ("asked", "left", "used", "limit")
 
 
 def sentence(code: str, numbers: Mapping[str, int]) -> str:
@@ -49,16 +61,22 @@ def _words(code: str, numbers: Mapping[str, int]) -> dict[str, str]:
     for name in ("cpu", "free_cpu"):
         if f"{name}_millis" in numbers:
             words[f"{name}s"] = f"{numbers[f'{name}_millis'] / 1000:g}"
-    for name in ("memory", "free_memory"):
+    for name in ("memory", "free_memory", "gpu_memory"):
         if f"{name}_mib" in numbers:
             words[f"{name}_gib"] = f"{numbers[f'{name}_mib'] / 1024:.3g}"
-    for name, word in _UNITS.items():
+    for name in _RIGHTS:
         if name in numbers:
-            words[word] = f"{numbers[name] / GPU_UNITS:.4g}"
+            words[name], words["unit"] = f"{numbers[name] / GPU_UNITS:.4g}", "GPUs"
+        elif f"{name}_cpu_millis" in numbers:
+            words[name], words["unit"] = f"{numbers[f'{name}_cpu_millis'] / 1000:g}", "CPU cores"
+    if "units" in numbers:
+        words["part_gpus"] = f"{numbers['units'] / GPU_UNITS:.4g}"
     for name in ("starts", "opens"):
         if name in numbers:
             words[f"{name}_at"] = f"{datetime.fromtimestamp(numbers[name], tz=UTC):%Y-%m-%d %H:%M} UTC"
     for name, (one, many) in _COUNTED.items():
-        if name in numbers and code != HoldCode.NEVER_FITS:
+        if name in numbers:
             words[name] = f"{numbers[name]} {one if numbers[name] == 1 else many}"
+    if code == HoldCode.NEVER_FITS:
+        words["lack"] = LACKS[Lack(numbers["lacks"])].format(**words)
     return words

@@ -176,10 +176,11 @@ class Ladder:
                     best = (*found, want, line)
         if best is not None:
             at, parts, want, line = best
+            cause = self._blocked(ask, kind, want)  # before the promise: its own would stand in its way
             self._reserved[line] = self._reserved.get(line, 0) + 1
             self.cycle.time_map.promise(ask.job, at, at + ask.limit_s, parts)
             self.cycle.reserves.append(Reserve(ask.job, at, parts, want.pool))
-            return self._blocked(ask, kind, want)
+            return cause
         causes = []
         for want, (pool, units, code) in zip(wants, full, strict=True):
             cause = self._blocked(ask, kind, want)

@@ -2,7 +2,7 @@
 
 from scheduling.core.cluster import Ask, Shape
 from scheduling.core.decisions import Cause, HoldCode
-from scheduling.core.places.filters import Options, Want, merged
+from scheduling.core.places.filters import Options, Want, lacking, merged
 from scheduling.core.places.gangs import capacities
 from scheduling.core.rights import beyond_cap, beyond_guarantee
 from scheduling.core.state import State
@@ -23,24 +23,29 @@ class Causes:
 
 
 def rights_cause(causes: Causes, state: State, ask: Ask, pool: str, units: int, code: HoldCode) -> Cause:
-    """The numbers of a missing right, in units."""
+    """The numbers of a missing right in units; in a pool without GPUs these are thousandths of a core, and say so."""
     account = state.trees[pool].account(ask.team)
+    unit = "" if pool in state.gpu_pools else "_cpu_millis"
+
+    def of(**numbers: int) -> Cause:
+        return causes.of(code, **{f"{name}{unit}": number for name, number in numbers.items()})
+
     if code is HoldCode.USER_LIMIT:
         above = beyond_cap(account, ask.user, units) or account
-        return causes.of(code, asked=units, used=above.capped.get(ask.user, 0), limit=above.quota.user_limit or 0)
+        return of(asked=units, used=above.capped.get(ask.user, 0), limit=above.quota.user_limit or 0)
     if code is HoldCode.GUARANTEE_USED:
         above = beyond_guarantee(account, units) or account
-        return causes.of(code, asked=units, used=above.firm, limit=above.guaranteed)
-    return causes.of(code, asked=units, left=max(0, account.room()))
+        return of(asked=units, used=above.firm, limit=above.guaranteed)
+    return of(asked=units, left=max(0, account.room()))
 
 
 def never_cause(causes: Causes, state: State, shape: Shape) -> Cause:
-    """No pool has the kind of node that it needs."""
+    """No pool has the kind of node that it needs: what it is that none has."""
     if not any(host.node.accepts for host in state.ledger.hosts.values()):
         return causes.of(HoldCode.NO_NODES)
     return causes.of(
-        HoldCode.NEVER_FITS, gpus=shape.gpus, cpu_millis=shape.cpu_millis, memory_mib=shape.memory_mib,
-        replicas=shape.replicas,
+        HoldCode.NEVER_FITS, lacks=lacking(state.ledger.groups.values(), shape), gpus=shape.gpus,
+        gpu_memory_mib=shape.gpu_memory_mib, cpu_millis=shape.cpu_millis, memory_mib=shape.memory_mib,
     )  # fmt: skip
 
 

@@ -55,6 +55,9 @@ def test_everything_that_is_asked_reaches_the_plan(people, node):
     assert ask.job == job.pk
 
 
+NEVER = "Even with every machine free it could not start."
+
+
 @pytest.mark.parametrize(
     ("spec", "sentence"),
     [
@@ -68,9 +71,12 @@ def test_everything_that_is_asked_reaches_the_plan(people, node):
             {"gpus": 2, "replicas": 2},
             "Even with every machine free it could not start. All 2 replicas start together; 1 of them would fit now.",
         ),
-        ({"gpus": 1, "gpu_models": ("H100",)}, "Even with every machine free it could not start. It asks for 1 GPUs"),
-        ({"gpus": 1, "gpu_memory_mib": 200_000}, "Even with every machine free it could not start. It asks for 1 GPUs"),
-        ({"gpus": 1, "needs": (Need("zone", ("b",)),)}, "Even with every machine free it could not start."),
+        (
+            {"gpus": 1, "gpu_models": ("H100",)},
+            f"{NEVER} No node with the pool and labels that it asks for has a GPU of a model",
+        ),
+        ({"gpus": 1, "gpu_memory_mib": 200_000}, f"{NEVER} It asks for 195 GiB of memory on each GPU, and no GPU"),
+        ({"gpus": 1, "needs": (Need("zone", ("b",)),)}, f"{NEVER} No node in a pool that it accepts has the labels"),
     ],
 )
 def test_what_can_never_be_is_refused_with_the_reason(people, node, spec, sentence):

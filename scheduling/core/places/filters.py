@@ -4,7 +4,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from scheduling.core import mig
-from scheduling.core.cluster import Need, Shape
+from scheduling.core.cluster import Gpu, Need, Shape
+from scheduling.core.decisions import Lack
 from scheduling.core.ledger import Group, Host
 
 #: groups of nodes that are alike, each with the bits of the cards that suit the ask
@@ -78,13 +79,36 @@ def _suitable(group: Group, shape: Shape) -> Iterator[tuple[int, int]]:
         return
     ranked: dict[int, int] = {}
     for place, gpu in enumerate(group.cards):
-        if shape.models and gpu.model not in shape.models:
-            continue
-        if shape.mig:
-            suits = gpu.mig and bool(mig.wanted(gpu.model, shape.mig, shape.gpu_memory_mib))
-        else:
-            suits = gpu.memory_mib >= shape.gpu_memory_mib
-        if suits:
+        if (not shape.models or gpu.model in shape.models) and _large_enough(gpu, shape):
             rank = shape.models.index(gpu.model) if shape.models else 0
             ranked[rank] = ranked.get(rank, 0) | 1 << place
     yield from ranked.items()
+
+
+def _large_enough(gpu: Gpu, shape: Shape) -> bool:
+    """Memory, or a MIG instance as it is asked for."""
+    if shape.mig:
+        return gpu.mig and bool(mig.wanted(gpu.model, shape.mig, shape.gpu_memory_mib))
+    return gpu.memory_mib >= shape.gpu_memory_mib
+
+
+def lacking(groups: Iterable[Group], shape: Shape) -> Lack:
+    """For a shape that no pool has an option for: the first filter that leaves none of the groups."""
+    left = [group for group in groups if not shape.pools or group.pool in shape.pools]
+    if not left:
+        return Lack.POOL
+    left = [group for group in left if all(_satisfies(group.labels, need) for need in shape.needs)]
+    if not left:
+        return Lack.LABEL
+    if shape.wants_gpu:
+        cards = [gpu for group in left for gpu in group.cards]
+        if not cards:
+            return Lack.GPU
+        cards = [gpu for gpu in cards if not shape.models or gpu.model in shape.models]
+        if not cards:
+            return Lack.MODEL
+        if not any(_large_enough(gpu, shape) for gpu in cards):
+            return Lack.MIG if shape.mig else Lack.GPU_MEMORY
+        if not any(sum(cards.bit_count() for _, cards in _suitable(group, shape)) >= shape.gpus for group in left):
+            return Lack.COUNT
+    return Lack.SIZE
