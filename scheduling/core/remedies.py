@@ -70,7 +70,10 @@ class Prover:
         wishes = [change.ask for candidates in sorts for change in candidates]
         started = iter(self.starting(ask, wishes))
         verdicts = [[(change, next(started)) for change in candidates] for candidates in sorts]
-        firsts = [next((change for change, starts in known if starts), None) for known in verdicts]
+        # What one walk for all of them says is proven by a plan of its own before anybody is told.
+        firsts = [
+            next((change for change, starts in known if starts and self.starts(change.ask)), None) for known in verdicts
+        ]
         return tuple(change for change in firsts if change is not None)
 
     def starting(self, ask: Ask, wishes: Sequence[Ask]) -> list[bool]:
