@@ -306,7 +306,7 @@ class TestWhatEndsARight:
         arrived = threading.Event()
 
         def forever(talk: Any) -> None:
-            talk.wfile.write(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\r\n" if b"ws" in asked else
+            talk.wfile.write(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\r\n" if asked.startswith(b"GET /ws") else
                              b"HTTP/1.1 200 OK\r\n\r\ndata")  # fmt: skip
             arrived.set()
             talk.rfile.read()
