@@ -9,10 +9,10 @@ from bisect import insort
 from heapq import heappop, heappush
 
 from scheduling.core.cluster import Part, Piece, Shape
-from scheduling.core.ledger import Card, Host
+from scheduling.core.ledger import Host
 from scheduling.core.placement import Search
 from scheduling.core.places.cards import bits, part_of
-from scheduling.core.places.filters import Fitting, Options, Want
+from scheduling.core.places.filters import Fits, Fitting, Options, Want
 from scheduling.core.places.gangs import domains
 from scheduling.core.promises import Promise
 
@@ -65,7 +65,7 @@ class TimeMap:
                 continue
             last = at
             fitting = self._fitting_at(want, hosts, steps, at, want.until - self.now)
-            if sum(count for count, _, _ in fitting) < want.shape.replicas:
+            if sum(found.replicas for found in fitting) < want.shape.replicas:
                 continue
             for domain in domains(self.search.policy.levels, want.shape, fitting):
                 return at, self._parts_at(want, domain, at, want.until - self.now)
@@ -93,7 +93,7 @@ class TimeMap:
         if best is None:
             return None
         at, host_id, cards = best
-        entry = (1, self.search.ledger.hosts[host_id], cards)
+        entry = Fits(1, self.search.ledger.hosts[host_id], cards, 1)
         return at, tuple(self._on_host(want, entry, 1, at, want.until - self.now))
 
     def _not_before(self, host: Host, cards: int, gpus: int, bound: int) -> int:
@@ -221,8 +221,8 @@ class TimeMap:
             else:
                 fits = next(count for when, count in reversed(host_steps) if when <= at)
             if fits:
-                fitting.append((fits, host, suitable))
-        fitting.sort(key=lambda entry: entry[1].id)
+                fitting.append(Fits(fits, host, suitable, fits))
+        fitting.sort(key=lambda found: found.host.id)
         return fitting
 
     def _count_at(self, want: Want, host: Host, suitable: int, at: int, taken: tuple[int, int, int]) -> int:
@@ -248,15 +248,10 @@ class TimeMap:
         return max(0, count)
 
     def _pieces_at(self, want: Want, host: Host, cards: int, at: int, most: int) -> list[Piece]:
-        """Up to `most` parts of these cards, for one replica each; a card may serve several replicas of a gang."""
+        """Up to `most` parts of these cards, for one replica each."""
         ends = self.search.promises.ends
-        pieces: list[Piece] = []
-        for place in bits(cards):
-            left: Card = [(job, piece) for job, piece in host.cards[place] if ends[job] > at]
-            while len(pieces) < most and (piece := self.search.on_card(want, host, place, left)) is not None:
-                pieces.append(piece)
-                left.append((want.job, piece))
-        return pieces
+        then = [[(job, piece) for job, piece in card if ends[job] > at] for card in host.cards]
+        return self.search.pieces(want, host, cards, then, most)
 
     # ---------------------------------------------------------------------------------------- the parts
     def _parts_at(self, want: Want, domain: Fitting, at: int, length: int) -> tuple[Part, ...]:
@@ -266,14 +261,18 @@ class TimeMap:
         rest = list(domain)
         while len(parts) < shape.replicas:
             missing = shape.replicas - len(parts)
-            enough = [entry for entry in rest if entry[0] >= missing]
-            chosen = min(enough, key=lambda e: (e[0], e[1].id)) if enough else max(rest, key=lambda e: (e[0], -e[1].id))
+            enough = [entry for entry in rest if entry.replicas >= missing]
+            chosen = (
+                min(enough, key=lambda e: (e.replicas, e.host.id))
+                if enough
+                else max(rest, key=lambda e: (e.replicas, -e.host.id))
+            )
             rest.remove(chosen)
-            parts += self._on_host(want, chosen, min(missing, chosen[0]), at, length)
+            parts += self._on_host(want, chosen, min(missing, chosen.replicas), at, length)
         return tuple(parts)
 
-    def _on_host(self, want: Want, entry: tuple[int, Host, int], count: int, at: int, length: int) -> list[Part]:
-        _, host, suitable = entry
+    def _on_host(self, want: Want, entry: Fits, count: int, at: int, length: int) -> list[Part]:
+        host, suitable = entry.host, entry.suitable
         shape = want.shape
         if not shape.wants_gpu:
             return [Part(host.id, (), shape.cpu_millis, shape.memory_mib)] * count

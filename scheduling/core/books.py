@@ -11,6 +11,8 @@ from scheduling.core.filling import Filling
 from scheduling.core.ledger import Ledger
 from scheduling.core.lifecycle import JobState
 from scheduling.core.placement import Search
+from scheduling.core.places.cards import bits
+from scheduling.core.places.filters import profiles_of
 from scheduling.core.policy import Policy
 from scheduling.core.promises import NEVER, Promises
 from scheduling.core.queue import Queue
@@ -42,7 +44,7 @@ class Books:
 
     def __init__(self, policy: Policy, pools: tuple[Pool, ...]) -> None:
         self.policy = policy
-        self.ledger = Ledger()
+        self.ledger = Ledger(recut=policy.recut)
         self.promises = Promises(self.ledger)
         self.team_of: dict[int, int] = {}
         self.search = Search(self.ledger, self.promises, policy, self.team_of)
@@ -143,9 +145,10 @@ class Books:
         if shape.thousandths:
             return fraction(shape.thousandths)
         options = (option for groups in self.search.options(shape, pool) for option in groups)
-        models = {gpu.model for group, _ in options for gpu in group.cards}
-        offers = [p for model in models for p in mig.wanted(model, shape.mig, shape.gpu_memory_mib)[:1]]
-        return max(p.units for p in offers)
+        return max(
+            profile.units
+            for group, cards in options for place in bits(cards) for profile in profiles_of(group, place, shape)
+        )  # fmt: skip
 
     def evictable_from(self, ask: Ask, now: int) -> int:
         """When a job that starts now may first be evicted for somebody outside its team: past its minimum runtime."""

@@ -58,6 +58,7 @@ class Lack(IntEnum):
     GPU_MEMORY = 6
     COUNT = 7  # of such GPUs, alike, on one node
     SIZE = 8  # CPU and memory beside them
+    CUT = 9  # asked after MODEL: whole cards and shares, where every card stays cut
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,7 +35,8 @@ LACKS: dict[Lack, str] = {
     Lack.LABEL: "No node in a pool that it accepts has the labels that it asks for.",
     Lack.GPU: "It asks for GPUs, and no node with the pool and labels that it asks for has any.",
     Lack.MODEL: "No node with the pool and labels that it asks for has a GPU of a model that it accepts.",
-    Lack.MIG: "No GPU of the kind that it accepts can be cut into the MIG instance that it asks for.",
+    Lack.CUT: "Every GPU of the kind that it accepts is cut into MIG instances, and stays so.",
+    Lack.MIG: "No GPU of the kind that it accepts is cut or can be cut into the MIG instance that it asks for.",
     Lack.GPU_MEMORY: "It asks for {gpu_memory_gib} GiB of memory on each GPU, and no GPU of the kind that it accepts "
     "has that much.",
     Lack.COUNT: "It asks for {gpus} on one node, and no node has so many of a kind that it accepts. Ask for less.",

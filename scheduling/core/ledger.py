@@ -17,19 +17,34 @@ Card = list[tuple[int, Piece]]
 class Group:
     """Nodes of one pool that are alike in all but their name and place: a filter asks once for all of them."""
 
-    __slots__ = ("buckets", "by_cpu", "cards", "cpu_millis", "labels", "memory_mib", "pool", "size")
+    __slots__ = ("buckets", "by_cpu", "cards", "cpu_millis", "cuttable", "fixed", "islands", "labels", "memory_mib",
+                 "pool", "size")  # fmt: skip
 
-    def __init__(self, node: Node) -> None:
+    def __init__(self, node: Node, *, recut: bool) -> None:
         self.pool, self.labels = node.pool, dict(node.labels)
         self.cpu_millis, self.memory_mib = node.cpu_millis, node.memory_mib
+        #: those of its first node: all but the ids, and the layouts that may change, are the same on all of them
         self.cards: tuple[Gpu, ...] = node.gpus
         self.size = len(node.gpus)
+        #: cards that may be cut anew, and cards that are cut for good, as bits
+        self.cuttable = _bits(gpu.may_be_cut(recut=recut) for gpu in node.gpus)
+        self.fixed = _bits(gpu.stays_cut(recut=recut) for gpu in node.gpus)
+        #: the cards of each NVLink island, as bits
+        numbers = sorted({gpu.island for gpu in node.gpus})
+        self.islands = tuple(_bits(gpu.island == number for gpu in node.gpus) for number in numbers)
         self.buckets: list[list[int]] = [[] for _ in range(self.size + 1)]
         self.by_cpu: list[tuple[int, int]] | None = None
 
 
-def _alike(node: Node) -> tuple[object, ...]:
-    cards = tuple((g.model, g.memory_mib, g.mig, g.island) for g in node.gpus)
+def _bits(flags: Iterable[bool]) -> int:
+    """A bit for each place at which it is so."""
+    return sum(1 << place for place, flag in enumerate(flags) if flag)
+
+
+def _alike(node: Node, *, recut: bool) -> tuple[object, ...]:
+    cards = tuple(
+        (g.model, g.memory_mib, g.mig, g.island, g.layout if g.stays_cut(recut=recut) else ()) for g in node.gpus
+    )
     return (node.pool, node.labels, node.cpu_millis, node.memory_mib, cards)
 
 
@@ -50,9 +65,10 @@ class Host:
 
 
 class Ledger:
-    """What is held and what is free, node by node."""
+    """What is held and what is free, node by node. `recut`: as in Policy."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, recut: bool) -> None:
+        self.recut = recut
         self.hosts: dict[int, Host] = {}
         self.groups: dict[tuple[object, ...], Group] = {}
         self.where: dict[int, tuple[Host, int]] = {}
@@ -73,10 +89,10 @@ class Ledger:
     # -------------------------------------------------------------------------------------------- nodes
     def add_node(self, node: Node) -> None:
         self.begin_log()
-        key = _alike(node)
+        key = _alike(node, recut=self.recut)
         group = self.groups.get(key)
         if group is None:
-            group = self.groups[key] = Group(node)
+            group = self.groups[key] = Group(node, recut=self.recut)
         host = self.hosts[node.id] = Host(node, group)
         for place, gpu in enumerate(node.gpus):
             self.where[gpu.id] = (host, place)

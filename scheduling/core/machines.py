@@ -16,7 +16,7 @@ class Gpu:
     """One card. `island`: cards of a node with the same number reach each other over NVLink.
 
     `layout`: the MIG instances that exist now, held or free; empty for a card that is not cut. `mig`: the card may be
-    cut (its pool allows it and the model is known to `mig`).
+    cut (its pool allows it and the model is known to `mig`); without it a layout is there to stay.
     """
 
     id: int
@@ -25,6 +25,14 @@ class Gpu:
     island: int = 0
     mig: bool = False
     layout: tuple[Instance, ...] = ()
+
+    def may_be_cut(self, *, recut: bool) -> bool:
+        """May its free parts be cut as the queue needs it? `recut`: as in Policy."""
+        return recut and self.mig
+
+    def stays_cut(self, *, recut: bool) -> bool:
+        """Has somebody else cut it, for good? Then its instances are all that it has to offer."""
+        return bool(self.layout) and not self.may_be_cut(recut=recut)
 
 
 @dataclass(frozen=True, slots=True)

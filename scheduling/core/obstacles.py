@@ -96,7 +96,7 @@ def _spare(state: State, host_id: int, want: Want) -> tuple[int, int]:
 
 def _gang_cause(causes: Causes, state: State, want: Want, options: Options) -> Cause:
     """One replica fits and the gang does not."""
-    fitting = sum(count for count, _, _ in capacities(state.search, want, options))
+    fitting = sum(found.replicas for found in capacities(state.search, want, options))
     if fitting >= want.shape.replicas and want.shape.required:
         return causes.of(HoldCode.TOPOLOGY, replicas=want.shape.replicas, fitting=fitting)
     return causes.of(HoldCode.GANG_BUSY, replicas=want.shape.replicas, fitting=fitting, gpus=want.shape.gpus)

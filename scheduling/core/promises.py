@@ -6,14 +6,19 @@ at the start of every promise, counting what running work will have given back b
 kept only for nodes that have a promise).
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Set
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from scheduling.core.cluster import Part
 from scheduling.core.ledger import Host, Ledger
 
 #: what a suspended job keeps in its node's memory has no known end
 NEVER = 1 << 62
+#: before anybody ends
+PAST = -1
+NOBODY: frozenset[int] = frozenset()
+NOTHING: Mapping[int, int] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,13 +110,17 @@ class Promises:
         """The cards above a suspended job are open to itself, and to work that can make way for it in time."""
         return not promise.parked or not (promise.job == self._asking or self._evictable_from <= promise.starts)
 
-    def limits(self, host: Host, team: int, until: int) -> tuple[int, int, int]:
-        """For work of `team` from now to `until`: the cards it must leave alone, and the CPU and memory it may take."""
-        blocked, cpu, memory = 0, host.cpu, host.memory
+    def limits(
+        self, host: Host, team: int, until: int, gone: Set[int] = NOBODY, saves: Mapping[int, int] = NOTHING
+    ) -> tuple[int, int, int]:
+        """For work of `team` from now to `until`: the cards it must leave alone, and the CPU and memory it may take.
+        As if the jobs in `gone` had left already; one in `saves` leaves so many MiB of its memory there for good."""
+        blocked = 0
+        cpu, memory = self.free_at(host, PAST, gone, saves) if gone else (host.cpu, host.memory)
         binding = [p for p in self.hosts[host.id] if p.starts < until and team not in p.teams and self._binds(p)]
         for promise in binding:
             blocked |= promise.cards
-            then_cpu, then_memory = self.free_at(host, promise.starts)
+            then_cpu, then_memory = self.free_at(host, promise.starts, gone, saves)
             for other in binding:
                 if other.starts <= promise.starts < other.ends:
                     then_cpu -= other.cpu_millis
@@ -119,11 +128,16 @@ class Promises:
             cpu, memory = min(cpu, then_cpu), min(memory, then_memory)
         return blocked, cpu, memory
 
-    def free_at(self, host: Host, at: int) -> tuple[int, int]:
-        """CPU and memory that nobody holds at `at`, before promises."""
+    def free_at(
+        self, host: Host, at: int, gone: Set[int] = NOBODY, saves: Mapping[int, int] = NOTHING
+    ) -> tuple[int, int]:
+        """CPU and memory that nobody holds at `at`, before promises; `gone` and `saves` as in `limits`."""
         cpu, memory = host.cpu, host.memory
         for job, part in host.parts:
-            if self.ends.get(job, NEVER) <= at:
+            if job in gone:
+                cpu += part.cpu_millis
+                memory += part.memory_mib - saves.get(job, 0)
+            elif self.ends.get(job, NEVER) <= at:
                 cpu += part.cpu_millis
                 memory += part.memory_mib
         return cpu, memory

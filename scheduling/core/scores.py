@@ -103,15 +103,18 @@ class _Order:
 
 
 def _room(host: Host) -> Room:
-    """Its cards in the order of what is free of them, so that nodes in the same state are the same room. Cut into
-    instances, a card is of no use to shares and whole cards."""
+    """Its cards in the order of what is free of them, so that nodes in the same state are the same room."""
     model = host.node.gpus[0].model if host.node.gpus else ""
     return Room(model, tuple(sorted(free_of(host))), max(0, host.cpu), max(0, host.memory))
 
 
 def free_of(host: Host) -> list[int]:
-    """Free thousandths of each card, by its place."""
+    """Thousandths of each card that a share or a whole card could take, by its place: none beside an instance, and none
+    where the card stays cut."""
+    fixed = host.group.fixed
     return [
-        0 if gpu.layout else WHOLE - sum(piece.units for _, piece in card) * WHOLE // GPU_UNITS
-        for gpu, card in zip(host.node.gpus, host.cards, strict=True)
+        0
+        if fixed >> place & 1 or any(piece.profile for _, piece in card)
+        else WHOLE - sum(piece.units for _, piece in card) * WHOLE // GPU_UNITS
+        for place, card in enumerate(host.cards)
     ]

@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING
 
 from scheduling.core.candidates import Victim, all_stopped, cards_on
 from scheduling.core.ledger import Host
-from scheduling.core.places.cards import bits
 from scheduling.core.places.filters import Want
 from scheduling.core.taking import SetKey, Taking, cost_of
 from scheduling.core.victims import Rights
@@ -87,33 +86,7 @@ class SmallestSet:
 
     def _room_with(self, want: Want, host: Host, suitable: int, without: set[int]) -> bool:
         """Would one replica fit on the node if these jobs were gone from it?"""
-        shape = want.shape
-        cpu, memory = host.cpu, host.memory
-        blocked = 0
-        if host.id in self.state.promises.hosts:
-            blocked, cpu, memory = self.state.promises.limits(host, want.team, want.until)
-        for job, part in host.parts:
-            if job in without:
-                cpu += part.cpu_millis
-                memory += part.memory_mib - self._saves.get(job, 0)
-        free = host.free
-        for place in bits(host.all & ~host.free):
-            if all(job in without for job, _ in host.cards[place]):
-                free |= 1 << place
-        if not shape.wants_gpu:
-            kept_cpu, kept_memory = self.state.search.kept(host, free)
-            cpu, memory = cpu - kept_cpu, memory - kept_memory
-        if cpu < shape.cpu_millis or memory < shape.memory_mib:
-            return False
-        if not shape.wants_gpu:
-            return True
-        cards = suitable & ~blocked
-        if shape.gpus:
-            return (free & cards).bit_count() >= shape.gpus
-        return any(
-            self.state.search.on_card(want, host, place, [h for h in host.cards[place] if h[0] not in without])
-            for place in bits(cards)
-        )
+        return self.state.search.one_here(want, host, suitable, without, self._saves) is not None
 
 
 def _fewest(gpus: int, host: Host, victims: list[Victim], known: set[int]) -> int:

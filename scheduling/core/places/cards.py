@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from scheduling.core import mig
 from scheduling.core.cluster import Gpu, Instance, Part, Piece, Shape
-from scheduling.core.ledger import Card, Host
+from scheduling.core.ledger import Card, Group, Host
 from scheduling.core.units import GPU_UNITS, fraction
 
 
@@ -24,8 +24,8 @@ def part_of(host: Host, shape: Shape, cards: int) -> Part:
 
 
 def choose_cards(host: Host, cards: int, count: int) -> list[int]:
-    """`count` of these cards: uncut ones before cut ones, from the smallest NVLink island that has enough, else from
-    the largest islands first; ties by place."""
+    """`count` of these cards: of one NVLink island where one has enough, the one that must be cut anew least, then the
+    smallest; else from the largest islands first. Inside an island uncut cards come first. Ties go by place."""
     places = list(bits(cards))
     if len(places) == count:
         return places
@@ -35,11 +35,22 @@ def choose_cards(host: Host, cards: int, count: int) -> list[int]:
         islands.setdefault(gpus[place].island, []).append(place)
     enough = [members for members in islands.values() if len(members) >= count]
     if enough:
-        return sorted(min(enough, key=lambda m: (len(m), m[0]))[:count])
+        return sorted(min(enough, key=lambda m: (sum(bool(gpus[p].layout) for p in m[:count]), len(m), m[0]))[:count])
     chosen: list[int] = []
     for members in sorted(islands.values(), key=lambda m: (-len(m), m[0])):
         chosen += members[: count - len(chosen)]
     return sorted(chosen)
+
+
+def close_together(group: Group, cards: int, count: int) -> bool:
+    """Has one NVLink island so many of these cards?"""
+    return len(group.islands) == 1 or any((cards & island).bit_count() >= count for island in group.islands)
+
+
+def freshness(host: Host, place: int, card: Card, shape: Shape) -> tuple[bool, bool]:
+    """How much a part would open that was whole before, least first: a card that is in use already; else for an
+    instance one that is cut, for a share one that is not, which no recut has to serve first."""
+    return (not card, bool(host.node.gpus[place].layout) != bool(shape.mig))
 
 
 def left_of(card: Card) -> int:
@@ -48,7 +59,8 @@ def left_of(card: Card) -> int:
 
 
 def share_of(card: Card, gpu: Gpu, shape: Shape) -> Piece | None:
-    """The share that the ask would hold of this card, beside the other shares on it."""
+    """The share that the ask would hold of this card, beside the other shares on it. Instances that nobody holds make
+    way for it."""
     if any(piece.whole or piece.profile for _, piece in card):
         return None
     used = sum(piece.thousandths for _, piece in card)
@@ -60,8 +72,8 @@ def share_of(card: Card, gpu: Gpu, shape: Shape) -> Piece | None:
 
 
 def instance_on(card: Card, gpu: Gpu, shape: Shape, *, recut: bool) -> Piece | None:
-    """A free instance that satisfies the ask, else one that can be cut from parts that nobody holds."""
-    if not gpu.mig or any(not piece.profile for _, piece in card):
+    """A free instance that satisfies the ask, else, with `recut`, one that can be cut from parts that nobody holds."""
+    if any(not piece.profile for _, piece in card):
         return None
     held = tuple(sorted((Instance(p.profile, p.start) for _, p in card), key=lambda i: (i.start, i.profile)))
     profiles = mig.wanted(gpu.model, shape.mig, shape.gpu_memory_mib)

@@ -2,16 +2,28 @@
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from scheduling.core import mig
-from scheduling.core.cluster import Gpu, Need, Shape
+from scheduling.core.cluster import Need, Shape
 from scheduling.core.decisions import Lack
 from scheduling.core.ledger import Group, Host
 
 #: groups of nodes that are alike, each with the bits of the cards that suit the ask
 Options = list[tuple[Group, int]]
-#: (replicas that fit, node, bits of its suitable cards)
-Fitting = list[tuple[int, Host, int]]
+
+
+class Fits(NamedTuple):
+    """So many replicas fit on this node, on its `suitable` cards (bits). `well` of them with nothing against it: whole
+    cards of one NVLink island, parts of cards that are in use already."""
+
+    replicas: int
+    host: Host
+    suitable: int
+    well: int
+
+
+Fitting = list[Fits]
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,22 +86,34 @@ def _suitable(group: Group, shape: Shape) -> Iterator[tuple[int, int]]:
         yield 0, 0
         return
     if not (shape.models or shape.mig or shape.gpu_memory_mib):  # any card will do, and most jobs ask for any
-        if group.size:
-            yield 0, (1 << group.size) - 1
+        cards = (1 << group.size) - 1 & ~group.fixed
+        if cards:
+            yield 0, cards
         return
     ranked: dict[int, int] = {}
     for place, gpu in enumerate(group.cards):
-        if (not shape.models or gpu.model in shape.models) and _large_enough(gpu, shape):
+        if (not shape.models or gpu.model in shape.models) and _serves(group, place, shape):
             rank = shape.models.index(gpu.model) if shape.models else 0
             ranked[rank] = ranked.get(rank, 0) | 1 << place
     yield from ranked.items()
 
 
-def _large_enough(gpu: Gpu, shape: Shape) -> bool:
-    """Memory, or a MIG instance as it is asked for."""
+def _serves(group: Group, place: int, shape: Shape) -> bool:
+    """A MIG instance as it is asked for; or all of the card, with enough memory."""
     if shape.mig:
-        return gpu.mig and bool(mig.wanted(gpu.model, shape.mig, shape.gpu_memory_mib))
-    return gpu.memory_mib >= shape.gpu_memory_mib
+        return bool(profiles_of(group, place, shape))
+    return not group.fixed >> place & 1 and group.cards[place].memory_mib >= shape.gpu_memory_mib
+
+
+def profiles_of(group: Group, place: int, shape: Shape) -> tuple[mig.Profile, ...]:
+    """The profiles by which this card could serve an ask for an instance, smallest first: where it stays cut, those
+    that it is cut into."""
+    gpu = group.cards[place]
+    profiles = mig.wanted(gpu.model, shape.mig, shape.gpu_memory_mib)
+    if group.cuttable >> place & 1:
+        return profiles
+    names = {instance.profile for instance in gpu.layout}
+    return tuple(profile for profile in profiles if profile.name in names)
 
 
 def lacking(groups: Iterable[Group], shape: Shape) -> Lack:
@@ -101,13 +125,17 @@ def lacking(groups: Iterable[Group], shape: Shape) -> Lack:
     if not left:
         return Lack.LABEL
     if shape.wants_gpu:
-        cards = [gpu for group in left for gpu in group.cards]
+        cards = [(group, place) for group in left for place in range(group.size)]
         if not cards:
             return Lack.GPU
-        cards = [gpu for gpu in cards if not shape.models or gpu.model in shape.models]
+        cards = [
+            (group, place) for group, place in cards if not shape.models or group.cards[place].model in shape.models
+        ]
         if not cards:
             return Lack.MODEL
-        if not any(_large_enough(gpu, shape) for gpu in cards):
+        if not shape.mig and all(group.fixed >> place & 1 for group, place in cards):
+            return Lack.CUT
+        if not any(_serves(group, place, shape) for group, place in cards):
             return Lack.MIG if shape.mig else Lack.GPU_MEMORY
         if not any(sum(cards.bit_count() for _, cards in _suitable(group, shape)) >= shape.gpus for group in left):
             return Lack.COUNT

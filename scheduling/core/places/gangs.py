@@ -1,11 +1,12 @@
 """A place for every replica of a gang, or none: the smallest topology domain that holds it, filled as fully as possible
-(Kueue's and KAI's rule)."""
+(Kueue's and KAI's rule). Replicas that ask for several cards lie in one NVLink island each, as far as the domain has
+such islands; where they go comes first, for the reason that `singles` gives."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 from scheduling.core.cluster import Part, Shape
 from scheduling.core.ledger import Host
-from scheduling.core.places.filters import Fitting, Options, Want
+from scheduling.core.places.filters import Fits, Fitting, Options, Want
 from scheduling.core.places.openings import Openings
 
 #: the narrowest level, below those of `Policy.levels`
@@ -15,7 +16,7 @@ NODE = "node"
 def take_gang(openings: Openings, want: Want, groups: Options) -> tuple[Part, ...] | None:
     """Take a place for every replica in the first domain that really holds them; else take nothing."""
     fitting = capacities(openings, want, groups)
-    if sum(count for count, _, _ in fitting) < want.shape.replicas:
+    if sum(found.replicas for found in fitting) < want.shape.replicas:
         return None
     for domain in domains(openings.policy.levels, want.shape, fitting):
         parts = _fill(openings, want, domain)
@@ -26,51 +27,44 @@ def take_gang(openings: Openings, want: Want, groups: Options) -> tuple[Part, ..
 
 # -------------------------------------------------------------------------------------------- how many fit where
 def capacities(openings: Openings, want: Want, groups: Options) -> Fitting:
-    """(replicas that fit, node, its suitable cards) for every node that has room for at least one, by id."""
-    shape, hosts = want.shape, openings.ledger.hosts
-    found: Fitting = []
-    if shape.wants_gpu and not shape.gpus:
-        # Gangs of slices: any accepting node may help; how many fit is found by trying, one replica at a time.
-        found = [
-            (shape.replicas, hosts[host_id], suitable)
-            for group, suitable in groups
-            for bucket in group.buckets
-            for host_id in bucket
-        ]
-    else:
-        for group, suitable in groups:
-            for count in range(shape.gpus, group.size + 1):
-                for host_id in group.buckets[count]:
-                    fits = _fit_count(openings, hosts[host_id], want, suitable)
-                    if fits:
-                        found.append((fits, hosts[host_id], suitable))
-    found.sort(key=lambda entry: entry[1].id)
-    return found
+    """Every node that has room for at least one replica, by id."""
+    hosts, gpus = openings.ledger.hosts, want.shape.gpus
+    fits = (
+        _fits(openings, hosts[host_id], want, suitable)
+        for group, suitable in groups
+        for count in range(gpus, group.size + 1)
+        for host_id in group.buckets[count]
+    )
+    return sorted((found for found in fits if found.replicas > 0), key=lambda found: found.host.id)
 
 
-def _fit_count(openings: Openings, host: Host, want: Want, suitable: int) -> int:
-    shape = want.shape
+def _fits(openings: Openings, host: Host, want: Want, suitable: int) -> Fits:
+    shape, group = want.shape, host.group
+    free, barred, cpu, memory = openings.left_on(host, want)
+    cards = suitable & ~barred
+    count = well = shape.replicas
     if shape.gpus:
-        cards = openings.cards_for(host, want, suitable)
-        if not cards:
-            return 0
-        cpu, memory = host.cpu, host.memory
-        if host.id in openings.promises.hosts:
-            _, cpu, memory = openings.promises.limits(host, want.team, want.until)
+        cards &= free
         count = cards.bit_count() // shape.gpus
-    else:
-        cpu, memory = openings.spare(host, want)
-        count = shape.replicas
+        well = sum((cards & island).bit_count() // shape.gpus for island in group.islands)
+    elif not shape.wants_gpu:
+        kept_cpu, kept_memory = openings.kept(host, free)
+        cpu, memory = cpu - kept_cpu, memory - kept_memory
     if shape.cpu_millis:
         count = min(count, cpu // shape.cpu_millis)
     if shape.memory_mib:
         count = min(count, memory // shape.memory_mib)
-    return max(0, count)
+    if shape.wants_gpu and not shape.gpus and count > 0:
+        in_use = len(openings.pieces(want, host, cards & ~free, host.cards, count))
+        well, count = in_use, in_use + len(openings.pieces(want, host, cards & free, host.cards, count - in_use))
+    return Fits(count, host, suitable, min(well, count))
 
 
 # -------------------------------------------------------------------------------------------- topology
 def domains(levels: tuple[str, ...], shape: Shape, fitting: Fitting) -> Iterator[Fitting]:
-    """Sets of nodes to try, smallest domain first; never wider than the required level. `levels`: as in Policy.
+    """Sets of nodes to try, the narrowest level first, and never wider than the required one. Of one level, those that
+    hold the most replicas well, as far as there are so many, then those that hold the fewest in all. `levels`: as in
+    Policy.
 
     A level that the policy does not name (any more) has no domains: what requires it waits, and is not spread instead.
     """
@@ -84,15 +78,15 @@ def domains(levels: tuple[str, ...], shape: Shape, fitting: Fitting) -> Iterator
             inside[()] = fitting
         else:
             for entry in fitting:
-                key = domain_of(entry[1], depth, len(levels))
+                key = domain_of(entry.host, depth, len(levels))
                 if key is not None:
                     inside.setdefault(key, []).append(entry)
         holding = [
-            (sum(count for count, _, _ in entries), key)
+            (max(0, shape.replicas - sum(entry.well for entry in entries)), count, key)
             for key, entries in inside.items()
-            if sum(count for count, _, _ in entries) >= shape.replicas
+            if (count := sum(entry.replicas for entry in entries)) >= shape.replicas
         ]
-        for _, key in sorted(holding):
+        for _, _, key in sorted(holding):
             yield inside[key]
 
 
@@ -106,22 +100,17 @@ def domain_of(host: Host, depth: int, levels: int) -> tuple[str, ...] | None:
 
 # -------------------------------------------------------------------------------------------- fill
 def _fill(openings: Openings, want: Want, domain: Fitting) -> tuple[Part, ...] | None:
-    """Replica by replica: the tightest node that takes all the rest, else the one that takes most."""
+    """Replica by replica."""
     ledger, shape = openings.ledger, want.shape
     mark = ledger.checkpoint()
     parts: list[Part] = []
-    rest = {entry[1].id: entry for entry in domain}
+    rest = {entry.host.id: entry for entry in domain}
     while len(parts) < shape.replicas and rest:
         missing = shape.replicas - len(parts)
-        enough = [entry for entry in rest.values() if entry[0] >= missing]
-        chosen = (
-            min(enough, key=lambda e: (e[0], e[1].free.bit_count(), e[1].id))
-            if enough
-            else max(rest.values(), key=lambda e: (e[0], -e[1].id))
-        )
-        del rest[chosen[1].id]
-        for _ in range(min(missing, chosen[0])):
-            part = openings.one_here(want, chosen[1], chosen[2])
+        chosen = _next_node(rest.values(), missing)
+        del rest[chosen.host.id]
+        for _ in range(min(missing, chosen.replicas)):
+            part = openings.one_here(want, chosen.host, chosen.suitable)
             if part is None:
                 break
             ledger.take(want.job, part)
@@ -131,3 +120,11 @@ def _fill(openings: Openings, want: Want, domain: Fitting) -> tuple[Part, ...] |
         return None
     ledger.keep(mark)
     return tuple(parts)
+
+
+def _next_node(nodes: Collection[Fits], missing: int) -> Fits:
+    """The tightest of those that take all the rest, well where one can; else the one that takes most."""
+    enough = [entry for entry in nodes if entry.replicas >= missing]
+    if not enough:
+        return max(nodes, key=lambda e: (e.replicas, -e.host.id))
+    return min(enough, key=lambda e: (max(0, missing - e.well), e.replicas, e.host.free.bit_count(), e.host.id))

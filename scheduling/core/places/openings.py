@@ -1,60 +1,88 @@
-"""What one node has open for an ask: free cards, parts of cards, CPU and memory, without what others are promised."""
+"""What one node has open for an ask: free cards, parts of cards, CPU and memory, without what others are promised.
+
+There is one judgement of whether a replica has its place on a node, `one_here`. Placement asks it of the node as it is,
+eviction of the node as it would be without some jobs: so whoever falls, falls for a place that is really there.
+"""
+
+from collections.abc import Mapping, Sequence, Set
 
 from scheduling.core.cluster import Part, Piece
 from scheduling.core.ledger import Card, Host, Ledger
-from scheduling.core.places.cards import bits, instance_on, left_of, part_of, share_of
+from scheduling.core.places.cards import bits, freshness, instance_on, left_of, part_of, share_of
 from scheduling.core.places.filters import Want
 from scheduling.core.policy import Policy
-from scheduling.core.promises import Promises
+from scheduling.core.promises import NOBODY, NOTHING, PAST, Promises
 
 
 class Openings:
-    """Questions about one node of a ledger. `team_of` says whose a job is: a shared card serves one team."""
+    """Questions about one node of a ledger. `team_of` says whose a job is: a shared card serves one team.
+
+    Where a question takes `gone`, it is about the node without these jobs; `saves` says how much of its memory (MiB)
+    each of them would leave there, because it is suspended and not stopped.
+    """
 
     def __init__(self, ledger: Ledger, promises: Promises, policy: Policy, team_of: dict[int, int]) -> None:
         self.ledger, self.promises, self.policy, self.team_of = ledger, promises, policy, team_of
 
-    # ---------------------------------------------------------------------------------------- whole cards
+    # ---------------------------------------------------------------------------------------- what is left
+    def left_on(
+        self, host: Host, want: Want, gone: Set[int] = NOBODY, saves: Mapping[int, int] = NOTHING
+    ) -> tuple[int, int, int, int]:
+        """(cards that nobody holds, cards that are promised to others, both as bits; CPU and memory that may be taken)
+        until the ask's limit is over."""
+        free, barred, cpu, memory = host.free, 0, host.cpu, host.memory
+        if gone:
+            cpu, memory = self.promises.free_at(host, PAST, gone, saves)
+            for place in bits(host.all & ~free):
+                if all(job in gone for job, _ in host.cards[place]):
+                    free |= 1 << place
+        if host.id in self.promises.hosts:
+            barred, cpu, memory = self.promises.limits(host, want.team, want.until, gone, saves)
+        return free, barred, cpu, memory
+
     def cards_for(self, host: Host, want: Want, suitable: int) -> int:
         """The free cards that a replica may use here until then, as bits; 0 if it does not fit."""
         shape = want.shape
         if host.cpu < shape.cpu_millis or host.memory < shape.memory_mib:
             return 0
-        cards = host.free & suitable
-        if host.id in self.promises.hosts:
-            blocked, cpu, memory = self.promises.limits(host, want.team, want.until)
-            cards &= ~blocked
-            if cpu < shape.cpu_millis or memory < shape.memory_mib:
-                return 0
-        return cards if cards.bit_count() >= shape.gpus else 0
+        free, barred, cpu, memory = self.left_on(host, want)
+        cards = free & suitable & ~barred
+        fits = cpu >= shape.cpu_millis and memory >= shape.memory_mib and cards.bit_count() >= shape.gpus
+        return cards if fits else 0
 
     # ---------------------------------------------------------------------------------------- parts of a card
     def on_card(self, want: Want, host: Host, place: int, card: Card) -> Piece | None:
-        """The piece of this card that the ask would hold beside what `card` says is held, if there is one."""
+        """The piece of this card that the ask would hold beside what `card` says is held, if there is one. The card is
+        one that suits the ask (`options_among`)."""
         gpu = host.node.gpus[place]
         if want.shape.thousandths:
-            if gpu.layout or any(self.team_of.get(job) != want.team for job, _ in card):
+            if any(job != want.job and self.team_of.get(job) != want.team for job, _ in card):
                 return None  # MPS serves one UID: another team's share means another card
             return share_of(card, gpu, want.shape)
-        return instance_on(card, gpu, want.shape, recut=self.policy.recut)
+        return instance_on(card, gpu, want.shape, recut=bool(host.group.cuttable >> place & 1))
+
+    def pieces(self, want: Want, host: Host, cards: int, held: Sequence[Card], most: int) -> list[Piece]:
+        """Up to `most` parts of these cards beside what is held of each, for one replica each; a card may serve several
+        replicas of a gang."""
+        found: list[Piece] = []
+        for place in bits(cards):
+            card = list(held[place])
+            while len(found) < most and (piece := self.on_card(want, host, place, card)) is not None:
+                found.append(piece)
+                card.append((want.job, piece))
+        return found
 
     def lasts(self, host: Host, want: Want, place: int) -> bool:
         """Are CPU and memory free, and this card not promised to others before the ask's limit is over?"""
         shape = want.shape
-        if host.cpu < shape.cpu_millis or host.memory < shape.memory_mib:
-            return False
-        if host.id not in self.promises.hosts:
-            return True
-        blocked, cpu, memory = self.promises.limits(host, want.team, want.until)
-        return not blocked >> place & 1 and cpu >= shape.cpu_millis and memory >= shape.memory_mib
+        _, barred, cpu, memory = self.left_on(host, want)
+        return cpu >= shape.cpu_millis and memory >= shape.memory_mib and not barred >> place & 1
 
     # ---------------------------------------------------------------------------------------- CPU only
     def spare(self, host: Host, want: Want) -> tuple[int, int]:
         """CPU and memory that work without GPUs may take here."""
-        cpu, memory = host.cpu, host.memory
-        if host.id in self.promises.hosts:
-            _, cpu, memory = self.promises.limits(host, want.team, want.until)
-        kept_cpu, kept_memory = self.kept(host, host.free)
+        free, _, cpu, memory = self.left_on(host, want)
+        kept_cpu, kept_memory = self.kept(host, free)
         return cpu - kept_cpu, memory - kept_memory
 
     def kept(self, host: Host, free: int) -> tuple[int, int]:
@@ -66,25 +94,33 @@ class Openings:
         return host.node.cpu_millis * share // whole, host.node.memory_mib * share // whole
 
     # ---------------------------------------------------------------------------------------- one replica
-    def one_here(self, want: Want, host: Host, suitable: int) -> Part | None:
-        """One replica on this very node."""
+    def one_here(
+        self, want: Want, host: Host, suitable: int, gone: Set[int] = NOBODY, saves: Mapping[int, int] = NOTHING
+    ) -> Part | None:
+        """One replica on this very node; None: it has no place there."""
         shape = want.shape
-        if shape.gpus:
-            cards = self.cards_for(host, want, suitable)
-            return part_of(host, shape, cards) if cards else None
+        free, barred, cpu, memory = self.left_on(host, want, gone, saves)
         if not shape.wants_gpu:
-            cpu, memory = self.spare(host, want)
-            fits = cpu >= shape.cpu_millis and memory >= shape.memory_mib
-            return Part(host.id, (), shape.cpu_millis, shape.memory_mib) if fits else None
+            kept_cpu, kept_memory = self.kept(host, free)
+            cpu, memory = cpu - kept_cpu, memory - kept_memory
+        if cpu < shape.cpu_millis or memory < shape.memory_mib:
+            return None
+        if not shape.wants_gpu:
+            return Part(host.id, (), shape.cpu_millis, shape.memory_mib)
+        cards = suitable & ~barred
+        if shape.gpus:
+            cards &= free
+            return part_of(host, shape, cards) if cards.bit_count() >= shape.gpus else None
         choices = []
-        for place in bits(suitable):
-            piece = self.on_card(want, host, place, host.cards[place])
-            if piece is not None and self.lasts(host, want, place):
-                card = host.cards[place]
-                choices.append((not card, not host.node.gpus[place].layout, left_of(card), place, piece))
+        for place in bits(cards):
+            card = [held for held in host.cards[place] if held[0] not in gone]
+            piece = self.on_card(want, host, place, card)
+            if piece is not None:
+                choices.append((*freshness(host, place, card, want.shape), left_of(card), place, piece))
         if not choices:
             return None
-        return Part(host.id, (min(choices, key=lambda c: c[:4])[4],), shape.cpu_millis, shape.memory_mib)
+        piece = min(choices, key=lambda choice: choice[:-1])[-1]
+        return Part(host.id, (piece,), shape.cpu_millis, shape.memory_mib)
 
     def is_free(self, parts: tuple[Part, ...], team: int, until: int) -> bool:
         """May these very parts be held from now until then? (A suspended job comes back to its own cards.)"""

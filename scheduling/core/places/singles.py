@@ -1,11 +1,11 @@
-"""A place for one replica: the tightest node for whole cards, a card that is already cut for a part of one, the node
+"""A place for one replica: the tightest node for whole cards, a card that is already in use for a part of one, the node
 with the least free CPU for work without GPUs. Ties end in the id of the node, then in the place of the card."""
 
 from bisect import bisect_left
 
 from scheduling.core.cluster import Part, Piece
 from scheduling.core.ledger import Group, Host
-from scheduling.core.places.cards import bits, left_of, part_of
+from scheduling.core.places.cards import bits, close_together, left_of, part_of
 from scheduling.core.places.filters import Options, Want
 from scheduling.core.places.openings import Openings
 from scheduling.core.scores import Scores, free_of
@@ -25,8 +25,10 @@ def one_replica(openings: Openings, scores: Scores | None, want: Want, groups: O
 
 # -------------------------------------------------------------------------------------------- by fragmentation
 def _least_fragmenting(openings: Openings, scores: Scores, want: Want, groups: Options) -> Part | None:
-    """The first node, by how little of use to others it costs, on which nothing else stands against it."""
+    """The first node, by how little of use to others it costs, on which nothing else stands against it; whole cards go
+    where one NVLink island holds them, as in `_whole_cards`."""
     allowed = {id(group): cards for group, cards in groups}
+    apart: tuple[Host, int] | None = None
     for _, _, host_id, left in scores.ranked(want.shape, openings.ledger):
         host = openings.ledger.hosts[host_id]
         suitable = allowed.get(id(host.group), 0)
@@ -34,24 +36,44 @@ def _least_fragmenting(openings: Openings, scores: Scores, want: Want, groups: O
             continue
         if want.shape.gpus:
             cards = openings.cards_for(host, want, suitable)
-            if cards:
+            if cards and close_together(host.group, cards, want.shape.gpus):
                 return part_of(host, want.shape, cards)
+            if cards and apart is None:
+                apart = host, cards
             continue
         # The card that the score means first; another where that one is somebody else's.
-        free = free_of(host)
-        for place in sorted(bits(suitable), key=lambda place: (free[place] != left, free[place], place)):
+        free, cards_here = free_of(host), host.node.gpus
+        for place in sorted(
+            bits(suitable), key=lambda place: (free[place] != left, free[place], bool(cards_here[place].layout), place)
+        ):
             piece = openings.on_card(want, host, place, host.cards[place])
             if piece is not None and openings.lasts(host, want, place):
                 return Part(host_id, (piece,), want.shape.cpu_millis, want.shape.memory_mib)
-    return None
+    return part_of(apart[0], want.shape, apart[1]) if apart is not None else None
 
 
 # -------------------------------------------------------------------------------------------- whole cards
 def _whole_cards(openings: Openings, want: Want, groups: Options) -> Part | None:
-    """The first node, by free cards and then by id, that has enough of everything."""
-    hosts = openings.ledger.hosts
+    """The first node, by free cards and then by id, that has enough of everything: of those where one NVLink island
+    holds the whole ask, else of all.
+
+    The island comes before tightness because it is certain and lasts: cards that are not linked slow the job down for
+    all of its run, while a hole that is kept large is of use only if somebody comes who needs it. Among nodes that are
+    alike in it packing is as exact as ever, and where all cards of a node are linked nothing changes.
+    """
+    gpus = want.shape.gpus
+    if gpus == 1 or all(len(group.islands) == 1 for group, _ in groups):
+        return _tightest_node(openings, want, groups, together=False)
+    linked = [(group, cards) for group, cards in groups if close_together(group, cards, gpus)]
+    together = _tightest_node(openings, want, linked, together=True)
+    return together or _tightest_node(openings, want, groups, together=False)
+
+
+def _tightest_node(openings: Openings, want: Want, groups: Options, *, together: bool) -> Part | None:
+    """`together`: only where one island holds the ask."""
+    hosts, gpus = openings.ledger.hosts, want.shape.gpus
     most = max((group.size for group, _ in groups), default=0)
-    for count in range(want.shape.gpus, most + 1):
+    for count in range(gpus, most + 1):
         best: Host | None = None
         best_cards = 0
         for group, suitable in groups:
@@ -61,7 +83,7 @@ def _whole_cards(openings: Openings, want: Want, groups: Options) -> Part | None
                 if best is not None and host_id > best.id:
                     break
                 cards = openings.cards_for(hosts[host_id], want, suitable)
-                if cards:
+                if cards and (not together or close_together(group, cards, gpus)):
                     best, best_cards = hosts[host_id], cards
                     break
         if best is not None:
@@ -71,34 +93,40 @@ def _whole_cards(openings: Openings, want: Want, groups: Options) -> Part | None
 
 # -------------------------------------------------------------------------------------------- parts of a card
 def _part_of_a_card(openings: Openings, want: Want, groups: Options) -> Part | None:
-    """A share or a MIG instance: on the cut card that keeps least, else on a card of the tightest node."""
-    found = _on_cut_card(openings, want, groups) or _on_fresh_card(openings, want, groups)
+    """On the card in use that keeps least; else an instance on a free card that is cut, then on one that is not, a
+    share the other way round: for it the cut would have to go."""
+    found = _on_cut_card(openings, want, groups, in_use=True)
+    for on_free_card in (_on_uncut_card, _on_cut_card) if want.shape.thousandths else (_on_cut_card, _on_uncut_card):
+        found = found or on_free_card(openings, want, groups)
     return Part(found[0].id, (found[1],), want.shape.cpu_millis, want.shape.memory_mib) if found else None
 
 
-def _on_cut_card(openings: Openings, want: Want, groups: Options) -> tuple[Host, Piece] | None:
+def _on_cut_card(openings: Openings, want: Want, groups: Options, *, in_use: bool = False) -> tuple[Host, Piece] | None:
     allowed = {id(group): cards for group, cards in groups}
     best: tuple[tuple[int, ...], Host, Piece] | None = None
     for host_id, place in openings.ledger.cut:
         host = openings.ledger.hosts[host_id]
+        if bool(host.cards[place]) is not in_use:
+            continue
         if not host.node.accepts or not allowed.get(id(host.group), 0) >> place & 1:
             continue
         piece = openings.on_card(want, host, place, host.cards[place])
         if piece is None or not openings.lasts(host, want, place):
             continue
-        held = bool(host.cards[place])
-        key = (not held, left_of(host.cards[place]), host.free.bit_count(), host_id, place)
+        key = (left_of(host.cards[place]), host.free.bit_count(), host_id, place)
         if best is None or key < best[0]:
             best = (key, host, piece)
     return best[1:] if best is not None else None
 
 
-def _on_fresh_card(openings: Openings, want: Want, groups: Options) -> tuple[Host, Piece] | None:
+def _on_uncut_card(openings: Openings, want: Want, groups: Options) -> tuple[Host, Piece] | None:
     for count in range(1, max((group.size for group, _ in groups), default=0) + 1):
         ids = sorted((i, cards) for group, cards in groups if count <= group.size for i in group.buckets[count])
         for host_id, suitable in ids:
             host = openings.ledger.hosts[host_id]
             for place in bits(host.free & suitable):
+                if host.node.gpus[place].layout:
+                    continue
                 piece = openings.on_card(want, host, place, host.cards[place])
                 if piece is not None and openings.lasts(host, want, place):
                     return host, piece

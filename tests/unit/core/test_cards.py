@@ -5,7 +5,8 @@ from dataclasses import replace
 import pytest
 
 from scheduling.core import mig
-from scheduling.core.cluster import Cluster, Gpu, Instance, Need, Node, Part, Piece, Run
+from scheduling.core.cluster import Cluster, Gpu, Instance, Need, Node, Part, Piece, Quota, Run, Team
+from scheduling.core.decisions import Lack
 from scheduling.core.plan import plan
 from scheduling.core.policy import Policy
 from scheduling.core.units import GPU_UNITS
@@ -29,6 +30,10 @@ def decide(nodes, *asks, runs=(), policy=Policy()):  # noqa: B008
 
 def pieces(outcome):
     return {p.job: [(x.gpu, x.profile, x.start) for part in p.parts for x in part.pieces] for p in outcome.places}
+
+
+def shares(outcome):
+    return sorted((x.gpu, x.thousandths) for p in outcome.places for part in p.parts for x in part.pieces)
 
 
 def run(job, *held, team=1):
@@ -114,6 +119,106 @@ def test_two_teams_never_share_a_card():
     assert len({cards[0][0] for cards in pieces(outcome).values()}) == 2
 
 
+def test_a_gang_of_shares_lies_on_as_few_cards_as_it_can():
+    assert shares(decide([node(card(1), card(2))], ask(1, thousandths=500, replicas=2))) == [(1, 500), (1, 500)]
+    assert shares(decide([node(card(1), card(2))], ask(1, thousandths=400, replicas=4))) == [
+        (1, 400), (1, 400), (2, 400), (2, 400),
+    ]  # fmt: skip
+
+
+def test_a_gang_of_shares_goes_to_the_card_that_its_team_uses_already():
+    nodes = [node(card(1), number=1), node(card(2), number=2)]
+    shared = Run(ask(9), (Part(2, (Piece(2, 21_000, thousandths=500),)),), 1, running_at=1)
+    assert shares(decide(nodes, ask(1, thousandths=250, replicas=2), runs=(shared,))) == [(2, 250), (2, 250)]
+
+
+def test_a_gang_of_shares_shares_no_card_with_another_team():
+    theirs = Run(ask(9, team=2), (Part(1, (Piece(1, 4_200, thousandths=100),)),), 1, running_at=1)
+    outcome = decide([node(card(1), card(2))], ask(1, thousandths=250, replicas=2), runs=(theirs,))
+    assert shares(outcome) == [(2, 250), (2, 250)]
+
+
+def test_whoever_is_evicted_for_a_gang_of_shares_leaves_room_for_all_of_it():
+    owner, borrower = Team(1, "owner", quotas=(Quota("gpu", guaranteed=GPU_UNITS),)), Team(2, "borrower")
+    theirs = [
+        Run(ask(n, team=2), (Part(1, (Piece(n, 42_000),), 1000, 1024),), 1, running_at=1, pool="gpu") for n in (1, 2)
+    ]
+    world = Cluster(
+        nodes=(node(card(1), card(2)),), teams=(owner, borrower), runs=tuple(theirs),
+        asks=(ask(5, thousandths=500, replicas=2),),
+    )  # fmt: skip
+    (claim,) = plan(world, Policy(), 1000).claims
+    assert (len(claim.victims), len({piece.gpu for part in claim.parts for piece in part.pieces})) == (1, 1)
+
+
+def test_a_free_card_that_was_cut_serves_a_share_again():
+    cut = [node(card(1, ("3g.40gb", 0), ("3g.40gb", 4)))]
+    outcome = decide(cut, ask(1, thousandths=500), ask(2, thousandths=500))
+    assert shares(outcome) == [(1, 500), (1, 500)]
+    (recut,) = outcome.recuts
+    assert (len(recut.destroy), recut.create) == (2, ())
+    assert not decide(cut, ask(1, thousandths=500), runs=(run(9, Piece(1, 19_500, "3g.40gb", 0)),)).places
+
+
+def test_a_share_opens_an_uncut_card_before_one_that_must_be_cut_anew():
+    assert shares(decide([node(card(1, ("3g.40gb", 0)), card(2))], ask(1, thousandths=500))) == [(2, 500)]
+    nodes = [node(card(1, ("3g.40gb", 0)), number=1), node(card(2), card(3), number=2)]
+    assert shares(decide(nodes, ask(1, thousandths=500))) == [(2, 500)]
+
+
+def test_where_fragmentation_is_looked_at_a_free_card_that_was_cut_serves_all_the_same():
+    for wish in (ask(1, gpus=1), ask(1, thousandths=500)):
+        world = Cluster(nodes=(node(card(1, ("3g.40gb", 0))),), asks=(wish,), mix=((ask(2, thousandths=500).shape, 5),))
+        assert len(plan(world, Policy(), 1000).recuts) == 1
+        assert not plan(world, Policy(recut=False), 1000).places
+
+
+STATIC = (("3g.40gb", 0), ("2g.20gb", 4), ("1g.10gb", 6))
+
+
+@pytest.mark.parametrize(
+    ("fixed", "policy"),
+    [(card(1, *STATIC), Policy(recut=False)), (replace(card(1, *STATIC), mig=False), Policy())],
+    ids=["the policy forbids it", "its pool forbids it"],
+)
+def test_a_card_that_stays_cut_serves_asks_for_its_instances_and_no_other(fixed, policy):
+    def lacking(wish):
+        outcome = decide([node(fixed)], wish, policy=policy)
+        assert not outcome.places and not outcome.recuts
+        return dict(outcome.holds[0].numbers)["lacks"]
+
+    assert lacking(ask(1, gpus=1)) == Lack.CUT
+    assert lacking(ask(1, thousandths=100)) == Lack.CUT
+    assert lacking(ask(1, mig="4g.40gb")) == Lack.MIG
+    wishes = ("3g", "2g.20gb", "1g.10gb", "1g.10gb")
+    outcome = decide([node(fixed)], *(ask(n, mig=wish) for n, wish in enumerate(wishes, start=1)), policy=policy)
+    assert pieces(outcome) == {1: [(1, "3g.40gb", 0)], 2: [(1, "2g.20gb", 4)], 3: [(1, "1g.10gb", 6)]}
+    assert outcome.recuts == ()
+    assert [hold.code for hold in outcome.holds] == ["slices_busy"]
+
+
+def test_beside_cards_that_stay_cut_the_others_serve_whole():
+    nodes = [node(card(1, ("1g.10gb", 0)), card(2), number=1), node(card(3), card(4), number=2)]
+    outcome = decide(nodes, ask(1, gpus=2), ask(2, gpus=1), ask(3, mig="1g"), policy=Policy(recut=False))
+    assert pieces(outcome) == {1: [(3, "", 0), (4, "", 0)], 2: [(2, "", 0)], 3: [(1, "1g.10gb", 0)]}
+
+
+def test_nobody_is_evicted_from_a_card_that_stays_cut_for_more_than_its_instance():
+    owner, borrower = Team(1, "owner", quotas=(Quota("gpu", guaranteed=4 * GPU_UNITS),)), Team(2, "borrower")
+    held = replace(run(9, Piece(1, 8_250, "2g.20gb", 4), team=2), pool="gpu")
+    world = Cluster(nodes=(node(card(1, *STATIC)),), teams=(owner, borrower), runs=(held,))
+    for wish, victims in (({"gpus": 1}, ()), ({"mig": "4g.40gb"}, ()), ({"mig": "2g.20gb"}, (9,))):
+        outcome = plan(replace(world, asks=(ask(1, **wish),)), Policy(recut=False), 1000)
+        assert tuple(victim for claim in outcome.claims for victim in claim.victims) == victims
+
+
+def test_an_ask_by_slices_is_counted_as_the_largest_instance_that_it_may_get():
+    limited = Team(1, "limited", quotas=(Quota("gpu", borrow_limit=6_000),))
+    world = Cluster(nodes=(node(card(1, ("1g.20gb", 0))),), teams=(limited,))
+    assert not plan(replace(world, asks=(ask(1, mig="1g"),)), Policy(recut=False), 1000).places
+    assert plan(replace(world, asks=(ask(1, mig="1g.10gb"),)), Policy(), 1000).places
+
+
 def test_the_memory_of_shares_is_counted():
     asks = [ask(n, thousandths=100, gpu_memory_mib=50_000) for n in (1, 2)]
     assert len({cards[0][0] for cards in pieces(decide([node(card(1), card(2))], *asks)).values()}) == 2
@@ -155,6 +260,39 @@ def test_cards_of_one_island_stay_together():
     world = node(*gpus)
     outcome = decide([world], ask(1, gpus=2), runs=(run(9, Piece(1, GPU_UNITS)),))
     assert [gpu for gpu, _, _ in pieces(outcome)[1]] == [3, 4]
+
+
+def linked(number, first, *islands):
+    """A node whose cards, numbered from `first`, are linked by twos, threes …, as `islands` says."""
+    numbers = [island for island, size in enumerate(islands) for _ in range(size)]
+    return node(*(card(first + place, island=island) for place, island in enumerate(numbers)), number=number)
+
+
+def test_a_node_on_which_one_island_holds_the_ask_comes_before_a_tighter_one():
+    nodes = [linked(1, 10, 1, 1), linked(2, 20, 1, 2), linked(3, 30, 2, 2)]
+    assert pieces(decide(nodes, ask(1, gpus=2)))[1] == [(21, "", 0), (22, "", 0)]
+    busy = run(9, Piece(30, GPU_UNITS), Piece(32, GPU_UNITS))
+    apart = decide([nodes[0], nodes[2]], ask(1, gpus=2), runs=(replace(busy, parts=(replace(busy.parts[0], node=3),)),))
+    assert [gpu for gpu, _, _ in pieces(apart)[1]] == [10, 11]
+
+
+def test_where_fragmentation_is_looked_at_an_island_comes_first_too():
+    mix = ((ask(2, thousandths=500).shape, 1), (ask(3, gpus=1).shape, 1))
+    world = Cluster(nodes=(linked(1, 10, 1, 1), linked(2, 20, 2, 2)), asks=(ask(1, gpus=2),), mix=mix)
+    assert pieces(plan(world, Policy(), 1000))[1] == [(20, "", 0), (21, "", 0)]
+
+
+def test_each_replica_of_a_gang_gets_an_island_where_there_are_enough():
+    nodes = [linked(1, 10, 1, 3), linked(2, 20, 2, 2), linked(3, 30, 1, 1)]
+    outcome = decide(nodes, ask(1, gpus=2, replicas=2))
+    assert [part.node for part in outcome.places[0].parts] == [2, 2]
+    spread = decide([nodes[0], nodes[2]], ask(1, gpus=2, replicas=2))
+    assert [part.node for part in spread.places[0].parts] == [1, 1]
+
+
+def test_of_two_islands_that_hold_the_ask_the_one_that_is_not_cut_is_taken():
+    gpus = (card(1, ("1g.10gb", 0)), card(2), card(3, island=1), card(4, island=1), card(5, island=1))
+    assert [gpu for gpu, _, _ in pieces(decide([node(*gpus)], ask(1, gpus=2)))[1]] == [3, 4]
 
 
 def test_a_gang_takes_the_smallest_domain_that_holds_it():
