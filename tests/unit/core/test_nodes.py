@@ -1,0 +1,114 @@
+"""Which node, and which of its cards together: models, labels, islands, domains, and what is promised there."""
+
+from dataclasses import replace
+
+from scheduling.core.cluster import Cluster, Need, Node, Part, Piece, Quota, Run, Team
+from scheduling.core.plan import plan
+from scheduling.core.policy import Policy
+from scheduling.core.units import GPU_UNITS
+from tests.cards import H100, H200, card, decide, node, pieces, run
+from tests.pictures import ask
+
+
+def test_the_liked_model_first_then_the_other():
+    nodes = [node(card(1), number=1), node(card(2, model=H200), number=2)]
+    liked = [ask(n, gpus=1, models=(H200, H100)) for n in (1, 2)]
+    assert pieces(decide(nodes, *liked)) == {1: [(2, "", 0)], 2: [(1, "", 0)]}
+
+
+def test_the_liked_model_comes_first_in_whichever_pool_it_is():
+    nodes = [
+        Node(number, f"n{number}", pool, 64_000, 256_000, (card(number, model=model),))
+        for number, pool, model in ((1, "a", H100), (2, "b", H200))
+    ]
+    first = ask(1, gpus=1, models=(H200, H100))
+    assert [place.pool for place in decide(nodes, first, ask(2, gpus=1, models=(H200, H100))).places] == ["b", "a"]
+    assert [place.pool for place in decide(nodes, ask(1, gpus=1, models=(H200, H100), pools=("a", "b"))).places] == [
+        "a"
+    ]
+
+
+def test_labels_choose_the_node():
+    nodes = [node(card(1), number=1), node(card(2), number=2, labels=(("ib", "ndr"),))]
+    assert pieces(decide(nodes, ask(1, gpus=1, needs=(Need("ib"),))))[1][0][0] == 2
+    assert pieces(decide(nodes, ask(1, gpus=1, needs=(Need("ib", ("ndr",), absent=True),))))[1][0][0] == 1
+
+
+def test_cards_of_one_island_stay_together():
+    gpus = [card(n, island=(n - 1) // 2) for n in range(1, 5)]
+    world = node(*gpus)
+    outcome = decide([world], ask(1, gpus=2), runs=(run(9, Piece(1, GPU_UNITS)),))
+    assert [gpu for gpu, _, _ in pieces(outcome)[1]] == [3, 4]
+
+
+def linked(number, first, *islands):
+    """A node whose cards, numbered from `first`, are linked by twos, threes …, as `islands` says."""
+    numbers = [island for island, size in enumerate(islands) for _ in range(size)]
+    return node(*(card(first + place, island=island) for place, island in enumerate(numbers)), number=number)
+
+
+def test_a_node_on_which_one_island_holds_the_ask_comes_before_a_tighter_one():
+    nodes = [linked(1, 10, 1, 1), linked(2, 20, 1, 2), linked(3, 30, 2, 2)]
+    assert pieces(decide(nodes, ask(1, gpus=2)))[1] == [(21, "", 0), (22, "", 0)]
+    busy = run(9, Piece(30, GPU_UNITS), Piece(32, GPU_UNITS))
+    apart = decide([nodes[0], nodes[2]], ask(1, gpus=2), runs=(replace(busy, parts=(replace(busy.parts[0], node=3),)),))
+    assert [gpu for gpu, _, _ in pieces(apart)[1]] == [10, 11]
+
+
+def test_where_fragmentation_is_looked_at_an_island_comes_first_too():
+    mix = ((ask(2, thousandths=500).shape, 1), (ask(3, gpus=1).shape, 1))
+    world = Cluster(nodes=(linked(1, 10, 1, 1), linked(2, 20, 2, 2)), asks=(ask(1, gpus=2),), mix=mix)
+    assert pieces(plan(world, Policy(), 1000))[1] == [(20, "", 0), (21, "", 0)]
+
+
+def test_each_replica_of_a_gang_gets_an_island_where_there_are_enough():
+    nodes = [linked(1, 10, 1, 3), linked(2, 20, 2, 2), linked(3, 30, 1, 1)]
+    outcome = decide(nodes, ask(1, gpus=2, replicas=2))
+    assert [part.node for part in outcome.places[0].parts] == [2, 2]
+    spread = decide([nodes[0], nodes[2]], ask(1, gpus=2, replicas=2))
+    assert [part.node for part in spread.places[0].parts] == [1, 1]
+
+
+def test_of_two_islands_that_hold_the_ask_the_one_that_is_not_cut_is_taken():
+    gpus = (card(1, ("1g.10gb", 0)), card(2), card(3, island=1), card(4, island=1), card(5, island=1))
+    assert [gpu for gpu, _, _ in pieces(decide([node(*gpus)], ask(1, gpus=2)))[1]] == [3, 4]
+
+
+def test_a_gang_takes_the_smallest_domain_that_holds_it():
+    racks = {1: "r1", 2: "r2", 3: "r2", 4: "r1"}
+    nodes = [node(card(n * 2), card(n * 2 + 1), number=n, path=("b", rack)) for n, rack in racks.items()]
+    outcome = decide(nodes[:3], ask(1, gpus=2, replicas=2))
+    assert [part.node for part in outcome.places[0].parts] == [2, 3]
+    far = decide([nodes[0], nodes[1]], ask(1, gpus=2, replicas=2, required="rack"))
+    assert far.holds[0].code == "topology"
+
+
+def test_what_requires_a_level_that_the_policy_does_not_name_is_not_spread_instead():
+    nodes = [node(card(n), number=n, path=("b", "r1")) for n in (1, 2)]
+    assert not decide(nodes, ask(1, gpus=1, replicas=2, required="row")).places
+    assert decide(nodes, ask(1, gpus=1, replicas=2, required="rack")).places
+
+
+def test_work_without_gpus_leaves_free_cards_their_cpu():
+    small = replace(node(card(1), card(2)), cpu_millis=8000)
+    outcome = decide([small], ask(1, cpu=1000), runs=(run(9, Piece(1, GPU_UNITS)),))
+    assert len(outcome.places) == 1
+    outcome = decide([small], ask(1, cpu=5000), runs=(run(9, Piece(1, GPU_UNITS)),))
+    assert outcome.places == ()
+
+
+def test_nobody_falls_for_cpu_that_is_promised_to_another_job_anyway():
+    """The victim would be gone by the time of the promise in any case: what it gives back then is promised already."""
+    teams = (Team(1, "owner", quotas=(Quota("gpu", guaranteed=4 * GPU_UNITS),)), Team(2, "borrower"))
+    runs = tuple(
+        Run(ask(n, gpus=1, team=2, limit=1000, preemptible=n == 8), (Part(1, (Piece(n, GPU_UNITS),), 4000, 1024),), 500,
+            running_at=500, pool="gpu")
+        for n in (8, 9)
+    )  # fmt: skip
+    small = replace(node(card(7), card(8), card(9)), cpu_millis=8000)
+    promised = ask(1, gpus=1, cpu=8000, tier="production", may_evict_from=9999)
+    outcome = plan(
+        Cluster(nodes=(small,), teams=teams, runs=runs, asks=(promised, ask(2, gpus=1, cpu=4000))), Policy(), 1000
+    )
+    assert [(reserve.job, reserve.at) for reserve in outcome.reserves][:1] == [(1, 1500)]
+    assert (outcome.claims, outcome.stops) == ((), ())
