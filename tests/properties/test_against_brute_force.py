@@ -169,16 +169,16 @@ def test_no_room_for_a_share_is_missed(held, wish):
 
 
 @st.composite
-def busy_worlds(draw):
+def busy_worlds(draw, *, mig=False):
     """A cluster on which the core itself has started some jobs, and others that wait."""
-    nodes, teams = draw(machines()), draw(team_trees())
-    first = [draw(asks(job, len(teams))) for job in range(1, draw(st.integers(1, 8)) + 1)]
+    nodes, teams = draw(machines(mig=mig)), draw(team_trees())
+    first = [draw(asks(job, len(teams), mig=mig)) for job in range(1, draw(st.integers(1, 8)) + 1)]
     planner = Planner(Policy())
     planner.load(Cluster(nodes=nodes, teams=teams, asks=tuple(first)))
     for place in planner.plan(1).places:
         planner.started(Run(planner.queue.asks[place.job], place.parts, 1, running_at=1, pool=place.pool), now=1)
     for job in range(21, 21 + draw(st.integers(1, 6))):
-        planner.submit(draw(asks(job, len(teams))))
+        planner.submit(draw(asks(job, len(teams), mig=mig)))
     return planner.snapshot()
 
 

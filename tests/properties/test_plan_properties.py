@@ -80,6 +80,18 @@ def check_nothing_is_held_twice(before, outcome, toy):
     assert all(len(teams) == 1 for teams in sharing.values())
 
 
+def check_what_stays_cut_stays_cut(before, outcome, toy):
+    """Neither the policy nor a pool is overridden: such a card serves asks for the instances that it has."""
+    lasting = {g.id: g.layout for n in before.nodes for g in n.gpus if not (g.mig and toy.policy.recut)}
+    assert not lasting.keys() & {recut.gpu for recut in outcome.recuts}
+    promised = [piece for r in outcome.reserves for part in r.parts for piece in part.pieces]
+    for piece in [piece for d in (*outcome.places, *outcome.claims) for part in d.parts for piece in part.pieces]:
+        layout = lasting.get(piece.gpu, ())
+        assert not layout or Instance(piece.profile, piece.start) in layout
+        assert piece.gpu not in lasting or layout or not piece.profile
+    assert all(piece.profile for piece in promised if lasting.get(piece.gpu))
+
+
 def saved_on_nodes(before, outcome, policy):
     """(node, MiB) of what suspended jobs keep there, those on their way there or back included."""
     going = {s.job for s in outcome.suspends}
@@ -188,6 +200,7 @@ def everything(before, outcome, toy):
         check_every_card_splits_to_a_hundred_percent,
         check_one_decision_each,
         check_nothing_is_held_twice,
+        check_what_stays_cut_stays_cut,
         check_gangs_are_whole,
         check_no_limit_is_exceeded,
         check_victims_have_a_beneficiary,

@@ -1,13 +1,21 @@
 """Random worlds: team trees with quotas at every level, pools, nodes in racks, jobs of every kind."""
 
+from dataclasses import replace
+
 from hypothesis import strategies as st
 
-from scheduling.core.cluster import Ask, Cluster, Gpu, Node, Quota, Shape, Team
+from scheduling.core.cluster import Ask, Cluster, Gpu, Instance, Node, Quota, Shape, Team
 from scheduling.core.policy import Policy, SizeRule, Tier
 from scheduling.core.units import GPU_UNITS
 
 H100 = "NVIDIA H100 80GB HBM3"
-MIG_NAMES = ("1g.10gb", "2g.20gb", "3g.40gb", "4g.40gb", "2g", "3g")
+MIG_NAMES = ("1g.10gb", "2g.20gb", "3g.40gb", "4g.40gb", "1g", "2g", "3g")
+LAYOUTS = tuple(
+    tuple(Instance(*cut) for cut in layout)
+    for layout in (
+        (), (), (("3g.40gb", 0), ("3g.40gb", 4)), (("1g.20gb", 0), ("2g.20gb", 2), ("3g.40gb", 4)), (("1g.10gb", 0),)
+    )
+)  # fmt: skip
 
 
 @st.composite
@@ -17,7 +25,12 @@ def machines(draw, *, most: int = 4, mig: bool = False):
         cards = []
         for _ in range(draw(st.integers(1, 4))):
             gpu += 1
-            cards.append(Gpu(gpu, H100, 81_920, island=draw(st.integers(0, 1)), mig=mig))
+            card = Gpu(gpu, H100, 81_920, island=draw(st.integers(0, 1)))
+            if mig:
+                card = replace(
+                    card, mig=draw(st.sampled_from((True, True, False))), layout=draw(st.sampled_from(LAYOUTS))
+                )
+            cards.append(card)
         pool = draw(st.sampled_from(("h100", "h100", "a100")))
         path = (f"b{number // 4}", f"r{number // 2}")
         nodes.append(Node(number, f"n{number}", pool, 16_000, 65_536, tuple(cards), path=path))
@@ -69,6 +82,7 @@ POLICIES = st.builds(
     reserve_depth=st.sampled_from((0, 1, 8)),
     half_life_s=st.sampled_from((0, 3600, 7 * 86_400)),
     min_runtime_s=st.sampled_from((0, 0, 120)),
+    recut=st.sampled_from((True, True, False)),
 )
 
 
