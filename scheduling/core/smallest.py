@@ -86,7 +86,7 @@ class SmallestSet:
 
     def _room_with(self, want: Want, host: Host, suitable: int, without: set[int]) -> bool:
         """Would one replica fit on the node if these jobs were gone from it?"""
-        return self.state.search.one_here(want, host, suitable, without, self._saves) is not None
+        return self.state.search.cards_for(host, want, suitable, without, self._saves) != 0
 
 
 def _fewest(gpus: int, host: Host, victims: list[Victim], known: set[int]) -> int:

@@ -48,14 +48,15 @@ def test_what_fits_without_some_jobs_fits_once_they_are_gone_and_nothing_else_do
                 gone = data.draw(st.sets(st.sampled_from(here))) if here else set()
                 saves = dict.fromkeys(data.draw(st.sets(st.sampled_from(sorted(gone)))) if gone else (), 4096)
                 saves = {job: mib for job, mib in saves.items() if len(state.runs[job].parts) == 1}
-                told = search.left_on(host, want, gone, saves), search.one_here(want, host, cards, gone, saves)
+                told = search.left_on(host, want, gone, saves), search.cards_for(host, want, cards, gone, saves)
                 mark = ledger.checkpoint()
                 for job in gone:
                     for part in state.runs[job].parts:
                         ledger.give(job, part)
                     for part in saved_parts(state.runs[job].parts, saves[job]) if job in saves else ():
                         ledger.take(-job, part)
-                assert (search.left_on(host, want), search.one_here(want, host, cards)) == told
+                assert (search.left_on(host, want), search.cards_for(host, want, cards)) == told
+                assert (search.one_here(want, host, cards) is not None) == (told[1] != 0)
                 ledger.rollback(mark)
 
 

@@ -47,10 +47,10 @@ def close_together(group: Group, cards: int, count: int) -> bool:
     return len(group.islands) == 1 or any((cards & island).bit_count() >= count for island in group.islands)
 
 
-def freshness(host: Host, place: int, card: Card, shape: Shape) -> tuple[bool, bool]:
+def freshness(host: Host, place: int, shape: Shape) -> tuple[bool, bool]:
     """How much a part would open that was whole before, least first: a card that is in use already; else for an
     instance one that is cut, for a share one that is not, which no recut has to serve first."""
-    return (not card, bool(host.node.gpus[place].layout) != bool(shape.mig))
+    return (not host.cards[place], bool(host.node.gpus[place].layout) != bool(shape.mig))
 
 
 def left_of(card: Card) -> int:

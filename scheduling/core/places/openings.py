@@ -1,6 +1,6 @@
 """What one node has open for an ask: free cards, parts of cards, CPU and memory, without what others are promised.
 
-There is one judgement of whether a replica has its place on a node, `one_here`. Placement asks it of the node as it is,
+There is one judgement of whether a replica has a place on a node, `cards_for`. Placement asks it of the node as it is,
 eviction of the node as it would be without some jobs: so whoever falls, falls for a place that is really there.
 """
 
@@ -12,6 +12,9 @@ from scheduling.core.places.cards import bits, freshness, instance_on, left_of, 
 from scheduling.core.places.filters import Want
 from scheduling.core.policy import Policy
 from scheduling.core.promises import NOBODY, NOTHING, PAST, Promises
+
+#: the answer for work that needs no card
+ANY = -1
 
 
 class Openings:
@@ -40,15 +43,31 @@ class Openings:
             barred, cpu, memory = self.promises.limits(host, want.team, want.until, gone, saves)
         return free, barred, cpu, memory
 
-    def cards_for(self, host: Host, want: Want, suitable: int) -> int:
-        """The free cards that a replica may use here until then, as bits; 0 if it does not fit."""
+    def cards_for(
+        self, host: Host, want: Want, suitable: int, gone: Set[int] = NOBODY, saves: Mapping[int, int] = NOTHING
+    ) -> int:
+        """Has one replica a place here until its limit is over, and on which cards? As bits: the free ones where it
+        takes whole cards, each that would do for a part of one, ANY for work without GPUs; 0: it has none."""
         shape = want.shape
-        if host.cpu < shape.cpu_millis or host.memory < shape.memory_mib:
+        if not gone and (host.cpu < shape.cpu_millis or host.memory < shape.memory_mib):
             return 0
-        free, barred, cpu, memory = self.left_on(host, want)
-        cards = free & suitable & ~barred
-        fits = cpu >= shape.cpu_millis and memory >= shape.memory_mib and cards.bit_count() >= shape.gpus
-        return cards if fits else 0
+        free, barred, cpu, memory = self.left_on(host, want, gone, saves)
+        if not shape.wants_gpu:
+            kept_cpu, kept_memory = self.kept(host, free)
+            cpu, memory = cpu - kept_cpu, memory - kept_memory
+        if cpu < shape.cpu_millis or memory < shape.memory_mib:
+            return 0
+        if not shape.wants_gpu:
+            return ANY
+        cards = suitable & ~barred
+        if shape.gpus:
+            cards &= free
+            return cards if cards.bit_count() >= shape.gpus else 0
+        serving = 0
+        for place in bits(cards):
+            if self.on_card(want, host, place, _without(gone, host.cards[place])) is not None:
+                serving |= 1 << place
+        return serving
 
     # ---------------------------------------------------------------------------------------- parts of a card
     def on_card(self, want: Want, host: Host, place: int, card: Card) -> Piece | None:
@@ -94,33 +113,20 @@ class Openings:
         return host.node.cpu_millis * share // whole, host.node.memory_mib * share // whole
 
     # ---------------------------------------------------------------------------------------- one replica
-    def one_here(
-        self, want: Want, host: Host, suitable: int, gone: Set[int] = NOBODY, saves: Mapping[int, int] = NOTHING
-    ) -> Part | None:
-        """One replica on this very node; None: it has no place there."""
+    def one_here(self, want: Want, host: Host, suitable: int) -> Part | None:
+        """One replica on this very node, on the best of the cards that it has there; None: it has no place."""
         shape = want.shape
-        free, barred, cpu, memory = self.left_on(host, want, gone, saves)
-        if not shape.wants_gpu:
-            kept_cpu, kept_memory = self.kept(host, free)
-            cpu, memory = cpu - kept_cpu, memory - kept_memory
-        if cpu < shape.cpu_millis or memory < shape.memory_mib:
+        cards = self.cards_for(host, want, suitable)
+        if not cards:
             return None
-        if not shape.wants_gpu:
-            return Part(host.id, (), shape.cpu_millis, shape.memory_mib)
-        cards = suitable & ~barred
         if shape.gpus:
-            cards &= free
-            return part_of(host, shape, cards) if cards.bit_count() >= shape.gpus else None
-        choices = []
-        for place in bits(cards):
-            card = [held for held in host.cards[place] if held[0] not in gone]
-            piece = self.on_card(want, host, place, card)
-            if piece is not None:
-                choices.append((*freshness(host, place, card, want.shape), left_of(card), place, piece))
-        if not choices:
-            return None
-        piece = min(choices, key=lambda choice: choice[:-1])[-1]
-        return Part(host.id, (piece,), shape.cpu_millis, shape.memory_mib)
+            return part_of(host, shape, cards)
+        pieces: tuple[Piece, ...] = ()
+        if shape.wants_gpu:
+            place = min(bits(cards), key=lambda at: (*freshness(host, at, shape), left_of(host.cards[at]), at))
+            piece = self.on_card(want, host, place, host.cards[place])
+            pieces = (piece,) if piece is not None else ()
+        return Part(host.id, pieces, shape.cpu_millis, shape.memory_mib)
 
     def is_free(self, parts: tuple[Part, ...], team: int, until: int) -> bool:
         """May these very parts be held from now until then? (A suspended job comes back to its own cards.)"""
@@ -137,3 +143,7 @@ class Openings:
             if not all(cards >> self.ledger.where[piece.gpu][1] & 1 for piece in part.pieces):
                 return False
         return True
+
+
+def _without(gone: Set[int], card: Card) -> Card:
+    return [held for held in card if held[0] not in gone] if gone else card
