@@ -8,11 +8,11 @@ that are free by then, so that what is free before, or free all along, stays ope
 from bisect import insort
 from heapq import heappop, heappush
 
-from scheduling.core.cluster import Part, Piece, Shape
+from scheduling.core.cluster import Part, Piece
 from scheduling.core.ledger import Host
 from scheduling.core.placement import Search
 from scheduling.core.places.cards import bits, part_of
-from scheduling.core.places.filters import Fits, Fitting, Options, Want
+from scheduling.core.places.filters import Fits, Fitting, Options, Want, by_island
 from scheduling.core.places.gangs import domains
 from scheduling.core.promises import Promise
 
@@ -25,22 +25,22 @@ class TimeMap:
 
     def __init__(self, search: Search, now: int) -> None:
         self.search, self.now = search, now
-        self._steps: dict[tuple[Shape, int, int], dict[int, Steps]] = {}
+        self._steps: dict[tuple[object, ...], dict[int, Steps]] = {}
         self._by_first_card: dict[tuple[object, ...], list[tuple[int, int, int]]] = {}
-        self._known_changes: dict[tuple[Shape, int, int], int] = {}
+        self._known_changes: dict[tuple[object, ...], int] = {}
 
     # ---------------------------------------------------------------------------------------- the question
     def earliest(self, want: Want, groups: Options) -> tuple[int, tuple[Part, ...]] | None:
         """The first time at which every replica has a place for the whole length of its limit, and which places."""
-        if want.shape.gpus and want.shape.replicas == 1:
-            return self._earliest_single(want, groups)
-        return self.earliest_anywhere(want, groups)
+        ask = self._earliest_single if want.shape.gpus and want.shape.replicas == 1 else self.earliest_anywhere
+        found = [ask(want, inside) for inside in by_island(groups, want.shape)]
+        return min((answer for answer in found if answer is not None), key=lambda answer: answer[0], default=None)
 
     def earliest_anywhere(self, want: Want, groups: Options) -> tuple[int, tuple[Part, ...]] | None:
         """The answer for any shape, time by time: a node is looked at once the time has come from which it might hold a
         replica, because before that it cannot matter."""
         coming = self._coming(want, groups)
-        known = self._known_steps(want)
+        known = self._known_steps(want, groups)
         times = sorted(self._promised_ends(groups))
         hosts: dict[int, tuple[Host, int]] = {}
         steps: dict[int, Steps] = {}
@@ -162,9 +162,11 @@ class TimeMap:
             )
         return coming
 
-    def _known_steps(self, want: Want) -> dict[int, Steps]:
-        """The steps of nodes that are known for this shape, without those where the ledger has changed since."""
-        key = (want.shape, want.team if want.shape.thousandths else 0, hash(want.pool))
+    def _known_steps(self, want: Want, groups: Options) -> dict[int, Steps]:
+        """The steps of nodes that are known for this shape on these cards, without those where the ledger has changed
+        since."""
+        cards = tuple((id(group), suitable) for group, suitable in groups)
+        key = (want.shape, want.team if want.shape.thousandths else 0, cards)
         changes = self.search.ledger.changes
         known = self._steps.setdefault(key, {})
         for host_id in set(changes[self._known_changes.get(key, 0) :]):

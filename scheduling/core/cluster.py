@@ -88,8 +88,9 @@ class Shape:
     At most one of `gpus` (whole cards), `mig` (a profile like `2g.20gb`, or `2g` for any with two compute slices) and
     `thousandths` (a share of one card) is set. `gpu_memory_mib`: the least a card or instance must have, or what the
     share holds of its card. `models` and `pools`: acceptable ones, best first; empty: any. `required`/`preferred`:
-    the level of the topology, or `node`, inside which all replicas must, or should, lie. (They do as far as they can in
-    any case: the smallest domain that holds them is always tried first.)
+    the level of the topology, `node`, or `island` (cards of one node that NVLink links), inside which all replicas
+    must, or should, lie. (They do as far as they can in any case: the smallest domain that holds them is always tried
+    first.)
     """
 
     gpus: int = 0

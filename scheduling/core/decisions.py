@@ -36,6 +36,7 @@ class HoldCode(StrEnum):
     POOL_FULL = "pool_full"  # everything that the tree may give is in use
     CLAIMED = "claimed"  # others are stopping for it
     GPUS_BUSY = "gpus_busy"
+    ISLAND_BUSY = "island_busy"  # enough GPUs may be free, but not in one NVLink island, as it asks for
     SLICES_BUSY = "slices_busy"  # no card has a share or instance of that size free
     GANG_BUSY = "gang_busy"  # some replicas would fit, not all
     CPU_BUSY = "cpu_busy"
@@ -59,6 +60,7 @@ class Lack(IntEnum):
     COUNT = 7  # of such GPUs, alike, on one node
     SIZE = 8  # CPU and memory beside them
     CUT = 9  # asked after MODEL: whole cards and shares, where every card stays cut
+    ISLAND = 10  # asked after COUNT: so many GPUs linked by NVLink
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,7 @@ SENTENCES: dict[HoldCode, str] = {
     HoldCode.POOL_FULL: "It needs {asked} {unit}; the pool has {left} left that may be lent to its team.",
     HoldCode.CLAIMED: "{stopping} stopping to make room for it.",
     HoldCode.GPUS_BUSY: "It needs {gpus} on one node; the most that is free on one is {free_gpus}.",
+    HoldCode.ISLAND_BUSY: "It needs {gpus} of one NVLink island; the most that is free in one is {free_gpus}.",
     HoldCode.SLICES_BUSY: "No card has a free part of {part_gpus} GPU.",
     HoldCode.GANG_BUSY: "All {replicas} replicas start together; {fitting} of them would fit now.",
     HoldCode.CPU_BUSY: "It needs {cpus} of one node's CPU cores; the most that is free beside its GPUs is {free_cpus}.",
@@ -40,6 +41,7 @@ LACKS: dict[Lack, str] = {
     Lack.GPU_MEMORY: "It asks for {gpu_memory_gib} GiB of memory on each GPU, and no GPU of the kind that it accepts "
     "has that much.",
     Lack.COUNT: "It asks for {gpus} on one node, and no node has so many of a kind that it accepts. Ask for less.",
+    Lack.ISLAND: "Its GPUs must lie in one NVLink island, and no node has one that is large enough.",
     Lack.SIZE: "It asks for {cpus} of one node's CPU cores and {memory_gib} GiB of its memory, and no node "
     "that has all else it asks for has that much. Ask for less.",
 }

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from scheduling.core.plan import Cycle
 
 #: obstacles that have nothing to do with CPU and memory: they hold for every job of the same family
-BINDS_ALL = frozenset({HoldCode.GPUS_BUSY, HoldCode.NO_NODES})
+BINDS_ALL = frozenset({HoldCode.GPUS_BUSY, HoldCode.ISLAND_BUSY, HoldCode.NO_NODES})
 
 
 class Ladder:

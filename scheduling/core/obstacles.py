@@ -2,7 +2,7 @@
 
 from scheduling.core.cluster import Ask, Shape
 from scheduling.core.decisions import Cause, HoldCode
-from scheduling.core.places.filters import Options, Want, lacking, merged
+from scheduling.core.places.filters import ISLAND, Options, Want, by_island, lacking, linked, merged
 from scheduling.core.places.gangs import capacities
 from scheduling.core.rights import beyond_cap, beyond_guarantee
 from scheduling.core.state import State
@@ -55,6 +55,10 @@ def capacity_cause(causes: Causes, state: State, want: Want) -> Cause:
     options = merged(state.search.options(shape, want.pool))
     if not any(bucket for group, _ in options for bucket in group.buckets):
         return causes.of(HoldCode.NO_NODES)
+    if shape.required == ISLAND and shape.gpus:
+        gpus, free = shape.gpus * shape.replicas, max(_most_free(state, inside) for inside in by_island(options, shape))
+        if free < gpus:
+            return causes.of(HoldCode.ISLAND_BUSY, gpus=gpus, free_gpus=free)
     if shape.wants_gpu and not shape.gpus:
         return causes.of(HoldCode.SLICES_BUSY, units=state.costs_of(shape)[0][1] // shape.replicas)
     ids = [
@@ -62,7 +66,7 @@ def capacity_cause(causes: Causes, state: State, want: Want) -> Cause:
         for group, cards in options
         for count in range(shape.gpus, group.size + 1)
         for host_id in group.buckets[count]
-        if (state.ledger.hosts[host_id].free & cards).bit_count() >= shape.gpus
+        if linked(group, state.ledger.hosts[host_id].free & cards, shape).bit_count() >= shape.gpus
     ]
     if not ids:
         return causes.of(HoldCode.GPUS_BUSY, gpus=shape.gpus, free_gpus=_most_free(state, options))

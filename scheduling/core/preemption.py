@@ -19,8 +19,8 @@ from scheduling.core.cluster import Ask, Claim, Part
 from scheduling.core.credit import credits_for
 from scheduling.core.ledger import Host, Ledger
 from scheduling.core.minima import Minima
-from scheduling.core.places.filters import Options, Want
-from scheduling.core.places.gangs import NODE, domain_of
+from scheduling.core.places.filters import Options, Want, by_island
+from scheduling.core.places.gangs import domains_of
 from scheduling.core.queue import Kind, size_of
 from scheduling.core.smallest import SmallestSet
 from scheduling.core.taking import SetKey, Taking, cost_of
@@ -107,28 +107,18 @@ class Eviction:
     # ---------------------------------------------------------------------------------------- 2. per replica
     def _best_domain(self, taking: Taking, groups: Options) -> tuple[tuple[Part, ...], tuple[Victim, ...]] | None:
         """The cheapest set over all domains of the required level; without one, over the whole pool."""
-        levels = (*self.policy.levels, NODE)
         taking.cards = {id(group): cards for group, cards in groups}
         taking.domain = None
         if not taking.want.shape.required or taking.want.shape.replicas == 1:
             return self._gang(taking)
-        if taking.want.shape.required not in levels:
-            return None
-        depth = levels.index(taking.want.shape.required)
-        hosts = self.state.ledger.hosts
-        domains: dict[tuple[str, ...], set[int]] = {}
-        for group, _ in groups:
-            for bucket in group.buckets:
-                for host_id in bucket:
-                    key = domain_of(hosts[host_id], depth, len(levels))
-                    if key is not None:
-                        domains.setdefault(key, set()).add(host_id)
         best = None
-        for key in sorted(domains):
-            taking.domain = domains[key]
-            found = self._gang(taking)
-            if found is not None and (best is None or cost_of(found[1]) < cost_of(best[1])):
-                best = found
+        for inside in by_island(groups, taking.want.shape):
+            taking.cards = {id(group): cards for group, cards in inside}
+            for domain in domains_of(self.policy.levels, taking.want.shape, inside, self.state.ledger.hosts):
+                taking.domain = domain
+                found = self._gang(taking)
+                if found is not None and (best is None or cost_of(found[1]) < cost_of(best[1])):
+                    best = found
         return best
 
     def _gang(self, taking: Taking) -> tuple[tuple[Part, ...], tuple[Victim, ...]] | None:

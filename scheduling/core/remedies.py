@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from scheduling.core.cluster import Ask, Cluster, Shape
 from scheduling.core.decisions import Cause, HoldCode
 from scheduling.core.ladder import Ladder
-from scheduling.core.places.filters import Want
+from scheduling.core.places.filters import ISLAND, NODE, Want
 from scheduling.core.plan import Cycle, Planner
 from scheduling.core.policy import Policy
 from scheduling.core.queue import Kind
@@ -168,7 +168,7 @@ def _other_models(ask: Ask, models: Sequence[str]) -> Iterator[Change]:
 
 
 def _softer(ask: Ask, policy: Policy) -> Iterator[Change]:
-    levels = ("", *policy.levels, "node")
+    levels = ("", *policy.levels, NODE, ISLAND)
     if ask.shape.required in levels[1:]:
         for level in reversed(levels[: levels.index(ask.shape.required)]):
             yield _reshaped(ask, "topology", level or "anywhere", required=level)

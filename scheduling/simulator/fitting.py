@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from scheduling.core.places.gangs import NODE
+from scheduling.core.places.filters import ISLAND, NODE
 from scheduling.simulator.site import NoSuchTeam, Site
 from scheduling.simulator.traces.job import TraceJob
 from scheduling.simulator.traces.problems import BadTrace, Problems
@@ -22,7 +22,7 @@ def fitting_jobs(
     for job in read:
         try:
             if levels is not None:
-                _check_levels(job, (*levels, NODE), file)
+                _check_levels(job, (*levels, NODE, ISLAND), file)
             if not site.could_ever_hold(job):
                 raise BadTrace(
                     file,

@@ -8,6 +8,7 @@ from portal.kernel.errors import Rejected
 from scheduling.core.cluster import Ask
 from scheduling.core.explain import sentence
 from scheduling.core.forecast import estimate_starts, meets_deadline
+from scheduling.core.places.filters import ISLAND, NODE
 from scheduling.core.plan import plan
 from scheduling.models import Gpu, Job, Node, NodeState, Pool
 from scheduling.shaping import ask_of, seconds
@@ -132,7 +133,7 @@ def refuse_what_cannot_be(job: Job, *, by: User, now: datetime) -> None:
         raise UnknownTier(tier=job.tier[:40], known=_list([tier.name for tier in policy.tiers]))
     if tier.critical and not may_submit_critical(by, job.team):
         raise CriticalNotGranted(tier=tier.name)
-    levels = ("node", *policy.levels)
+    levels = (ISLAND, NODE, *policy.levels)
     for level in (job.required, job.preferred):
         if level and level not in levels:
             raise UnknownLevel(level=level[:40], known=_list(levels))

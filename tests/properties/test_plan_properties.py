@@ -109,7 +109,11 @@ def check_gangs_are_whole(before, outcome, toy):
         for part in place.parts:
             assert len(part.pieces) == (shape.gpus or (1 if shape.wants_gpu else 0))
         nodes = {n.id: n for n in before.nodes}
-        if shape.required == "node":
+        if shape.required == "island":
+            islands = {(node.id, gpu.island) for node in before.nodes for gpu in node.gpus
+                       for part in place.parts for piece in part.pieces if piece.gpu == gpu.id}  # fmt: skip
+            assert len(islands) == 1
+        elif shape.required == "node":
             assert len({part.node for part in place.parts}) == 1
         elif shape.required:
             depth = toy.policy.levels.index(shape.required) + 1

@@ -93,7 +93,9 @@ def shapes(draw, *, mig: bool = False):
     if kind == "whole":
         more = {"gpus": draw(st.integers(1, 4)), "replicas": draw(st.sampled_from((1, 1, 1, 2, 3)))}
         if more["replicas"] > 1:
-            more["required"] = draw(st.sampled_from(("", "", "node", "rack", "block")))
+            more["required"] = draw(st.sampled_from(("", "", "node", "rack", "block", "island")))
+        elif more["gpus"] > 1:
+            more["required"] = draw(st.sampled_from(("", "", "", "island")))
     elif kind == "share":
         more = {
             "thousandths": draw(st.sampled_from((100, 250, 500, 1000))),

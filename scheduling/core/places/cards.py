@@ -42,9 +42,12 @@ def choose_cards(host: Host, cards: int, count: int) -> list[int]:
     return sorted(chosen)
 
 
-def close_together(group: Group, cards: int, count: int) -> bool:
-    """Has one NVLink island so many of these cards?"""
-    return len(group.islands) == 1 or any((cards & island).bit_count() >= count for island in group.islands)
+def in_islands(group: Group, cards: int, count: int) -> int:
+    """Those of the cards that lie in an NVLink island with so many of them; 0: no island has so many."""
+    islands = group.islands
+    if len(islands) == 1:
+        return cards if cards.bit_count() >= count else 0
+    return sum(cards & island for island in islands if (cards & island).bit_count() >= count)
 
 
 def freshness(host: Host, place: int, shape: Shape) -> tuple[bool, bool]:

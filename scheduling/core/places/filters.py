@@ -8,7 +8,11 @@ from scheduling.core import mig
 from scheduling.core.cluster import Need, Shape
 from scheduling.core.decisions import Lack
 from scheduling.core.ledger import Group, Host
+from scheduling.core.places.cards import in_islands
 
+#: the two narrowest levels of the topology, below those of `Policy.levels`: one node, and the cards of a node that
+#: reach each other over NVLink
+NODE, ISLAND = "node", "island"
 #: groups of nodes that are alike, each with the bits of the cards that suit the ask
 Options = list[tuple[Group, int]]
 
@@ -45,10 +49,12 @@ def options_among(groups: Iterable[Group], shape: Shape, pool: str) -> list[Opti
     for group in groups:
         if group.pool == pool and _offers(group, shape):
             together = 0
-            for rank, cards in _suitable(group, shape):
-                together |= cards
+            for rank, suitable in _suitable(group, shape):
+                together |= suitable
+                cards = linked(group, suitable, shape)
                 if cards.bit_count() >= shape.gpus:
                     ranked.setdefault(rank, []).append((group, cards))
+            together = linked(group, together, shape)
             if together and together.bit_count() >= shape.gpus:
                 joined.append((group, together))
     options = [ranked[rank] for rank in sorted(ranked)]
@@ -57,6 +63,25 @@ def options_among(groups: Iterable[Group], shape: Shape, pool: str) -> list[Opti
     if (shape.replicas > 1 and (mixes or len(options) > 1)) or (shape.gpus > 1 and mixes):
         options.append(joined)
     return options
+
+
+def by_island(groups: Options, shape: Shape) -> list[Options]:
+    """The options of work that must lie in one NVLink island as a whole: one list for each island that a node can have.
+    All others have one list."""
+    if not (shape.required == ISLAND and shape.wants_gpu):
+        return [groups]
+    lists: list[Options] = []
+    for number in range(max((len(group.islands) for group, _ in groups), default=0)):
+        inside = [(group, cards & group.islands[number]) for group, cards in groups if number < len(group.islands)]
+        lists.append([(group, cards) for group, cards in inside if cards.bit_count() >= max(1, shape.gpus)])
+    return lists
+
+
+def linked(group: Group, cards: int, shape: Shape) -> int:
+    """Those of the cards that lie in an island that could hold the whole ask, where it must lie in one."""
+    if not (shape.required == ISLAND and shape.gpus):
+        return cards
+    return in_islands(group, cards, shape.gpus * shape.replicas)
 
 
 def merged(options: Iterable[Options]) -> Options:
@@ -139,4 +164,6 @@ def lacking(groups: Iterable[Group], shape: Shape) -> Lack:
             return Lack.MIG if shape.mig else Lack.GPU_MEMORY
         if not any(sum(cards.bit_count() for _, cards in _suitable(group, shape)) >= shape.gpus for group in left):
             return Lack.COUNT
+        if not any(linked(group, sum(cards for _, cards in _suitable(group, shape)), shape) for group in left):
+            return Lack.ISLAND
     return Lack.SIZE

@@ -2,26 +2,24 @@
 (Kueue's and KAI's rule). Replicas that ask for several cards lie in one NVLink island each, as far as the domain has
 such islands; where they go comes first, for the reason that `singles` gives."""
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 
 from scheduling.core.cluster import Part, Shape
 from scheduling.core.ledger import Host
-from scheduling.core.places.filters import Fits, Fitting, Options, Want
+from scheduling.core.places.filters import ISLAND, NODE, Fits, Fitting, Options, Want, by_island
 from scheduling.core.places.openings import Openings
-
-#: the narrowest level, below those of `Policy.levels`
-NODE = "node"
 
 
 def take_gang(openings: Openings, want: Want, groups: Options) -> tuple[Part, ...] | None:
     """Take a place for every replica in the first domain that really holds them; else take nothing."""
-    fitting = capacities(openings, want, groups)
-    if sum(found.replicas for found in fitting) < want.shape.replicas:
-        return None
-    for domain in domains(openings.policy.levels, want.shape, fitting):
-        parts = _fill(openings, want, domain)
-        if parts is not None:
-            return parts
+    for inside in by_island(groups, want.shape):
+        fitting = capacities(openings, want, inside)
+        if sum(found.replicas for found in fitting) < want.shape.replicas:
+            continue
+        for domain in domains(openings.policy.levels, want.shape, fitting):
+            parts = _fill(openings, want, domain)
+            if parts is not None:
+                return parts
     return None
 
 
@@ -69,9 +67,9 @@ def domains(levels: tuple[str, ...], shape: Shape, fitting: Fitting) -> Iterator
     A level that the policy does not name (any more) has no domains: what requires it waits, and is not spread instead.
     """
     levels = (*levels, NODE)
-    if shape.required and shape.required not in levels:
+    widest = _depth(levels, shape)
+    if widest is None:
         return
-    widest = levels.index(shape.required) if shape.required else -1
     for depth in range(len(levels) - 1, widest - 1, -1):
         inside: dict[tuple[str, ...], Fitting] = {}
         if depth == -1:
@@ -88,6 +86,29 @@ def domains(levels: tuple[str, ...], shape: Shape, fitting: Fitting) -> Iterator
         ]
         for _, _, key in sorted(holding):
             yield inside[key]
+
+
+def domains_of(levels: tuple[str, ...], shape: Shape, groups: Options, hosts: Mapping[int, Host]) -> list[set[int]]:
+    """The accepting nodes of each domain of the required level, in the order of its name."""
+    levels = (*levels, NODE)
+    depth = _depth(levels, shape)
+    found: dict[tuple[str, ...], set[int]] = {}
+    if depth is None:
+        return []
+    for host_id in (i for group, _ in groups for bucket in group.buckets for i in bucket):
+        key = domain_of(hosts[host_id], depth, len(levels))
+        if key is not None:
+            found.setdefault(key, set()).add(host_id)
+    return [found[key] for key in sorted(found)]
+
+
+def _depth(levels: tuple[str, ...], shape: Shape) -> int | None:
+    """How far down the required level is, -1 where none is required; None: it is unknown. What must lie in one island
+    lies on one node: whoever asks has split its options `by_island` already."""
+    required = NODE if shape.required == ISLAND else shape.required
+    if not required:
+        return -1
+    return levels.index(required) if required in levels else None
 
 
 def domain_of(host: Host, depth: int, levels: int) -> tuple[str, ...] | None:

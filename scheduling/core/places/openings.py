@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence, Set
 
 from scheduling.core.cluster import Part, Piece
 from scheduling.core.ledger import Card, Host, Ledger
-from scheduling.core.places.cards import bits, freshness, instance_on, left_of, part_of, share_of
-from scheduling.core.places.filters import Want
+from scheduling.core.places.cards import bits, freshness, in_islands, instance_on, left_of, part_of, share_of
+from scheduling.core.places.filters import ISLAND, Want
 from scheduling.core.policy import Policy
 from scheduling.core.promises import NOBODY, NOTHING, PAST, Promises
 
@@ -62,6 +62,8 @@ class Openings:
         cards = suitable & ~barred
         if shape.gpus:
             cards &= free
+            if shape.required == ISLAND:
+                return in_islands(host.group, cards, shape.gpus)
             return cards if cards.bit_count() >= shape.gpus else 0
         serving = 0
         for place in bits(cards):

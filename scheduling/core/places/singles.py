@@ -5,7 +5,7 @@ from bisect import bisect_left
 
 from scheduling.core.cluster import Part, Piece
 from scheduling.core.ledger import Group, Host
-from scheduling.core.places.cards import bits, close_together, left_of, part_of
+from scheduling.core.places.cards import bits, in_islands, left_of, part_of
 from scheduling.core.places.filters import Options, Want
 from scheduling.core.places.openings import Openings
 from scheduling.core.scores import Scores, free_of
@@ -36,7 +36,7 @@ def _least_fragmenting(openings: Openings, scores: Scores, want: Want, groups: O
             continue
         if want.shape.gpus:
             cards = openings.cards_for(host, want, suitable)
-            if cards and close_together(host.group, cards, want.shape.gpus):
+            if cards and in_islands(host.group, cards, want.shape.gpus):
                 return part_of(host, want.shape, cards)
             if cards and apart is None:
                 apart = host, cards
@@ -64,7 +64,7 @@ def _whole_cards(openings: Openings, want: Want, groups: Options) -> Part | None
     gpus = want.shape.gpus
     if gpus == 1 or all(len(group.islands) == 1 for group, _ in groups):
         return _tightest_node(openings, want, groups, together=False)
-    linked = [(group, cards) for group, cards in groups if close_together(group, cards, gpus)]
+    linked = [(group, cards) for group, cards in groups if in_islands(group, cards, gpus)]
     together = _tightest_node(openings, want, linked, together=True)
     return together or _tightest_node(openings, want, groups, together=False)
 
@@ -83,7 +83,7 @@ def _tightest_node(openings: Openings, want: Want, groups: Options, *, together:
                 if best is not None and host_id > best.id:
                     break
                 cards = openings.cards_for(hosts[host_id], want, suitable)
-                if cards and (not together or close_together(group, cards, gpus)):
+                if cards and (not together or in_islands(group, cards, gpus)):
                     best, best_cards = hosts[host_id], cards
                     break
         if best is not None:

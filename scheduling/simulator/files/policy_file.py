@@ -4,7 +4,7 @@ from dataclasses import MISSING, fields
 from enum import StrEnum
 from pathlib import Path
 
-from scheduling.core.places.gangs import NODE
+from scheduling.core.places.filters import ISLAND, NODE
 from scheduling.core.policy import Policy, SizeRule, Tier
 from scheduling.simulator.files.reading import Block, read_file
 
@@ -46,8 +46,8 @@ def _once(block: Block, key: str) -> tuple[str, ...]:
     for name in names:
         if names.count(name) > 1:
             raise block.bad(key, f"{name!r} comes twice")
-        if name == NODE:
-            raise block.bad(key, f"{NODE!r} is always the narrowest level and is not listed")
+        if name in (NODE, ISLAND):
+            raise block.bad(key, f"{NODE!r} and {ISLAND!r} are always the narrowest levels and are not listed")
     return names
 
 

@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 from scheduling.core.cluster import Cluster, Need, Node, Part, Piece, Quota, Run, Team
+from scheduling.core.decisions import Lack
 from scheduling.core.plan import plan
 from scheduling.core.policy import Policy
 from scheduling.core.units import GPU_UNITS
@@ -72,6 +73,52 @@ def test_each_replica_of_a_gang_gets_an_island_where_there_are_enough():
 def test_of_two_islands_that_hold_the_ask_the_one_that_is_not_cut_is_taken():
     gpus = (card(1, ("1g.10gb", 0)), card(2), card(3, island=1), card(4, island=1), card(5, island=1))
     assert [gpu for gpu, _, _ in pieces(decide([node(*gpus)], ask(1, gpus=2)))[1]] == [3, 4]
+
+
+def test_what_requires_an_island_gets_one_or_waits():
+    nodes = [linked(1, 10, 2, 2), linked(2, 20, 1, 1, 1)]
+    wish = ask(2, gpus=2, required="island")
+    assert pieces(decide(nodes[:1], wish))[2] == [(10, "", 0), (11, "", 0)]
+    hold = decide(nodes, wish, runs=(run(9, Piece(10, GPU_UNITS), Piece(12, GPU_UNITS)),)).holds[0]
+    assert (hold.code, dict(hold.numbers)) == ("island_busy", {"gpus": 2, "free_gpus": 1})
+    never = decide(nodes[1:], wish).holds[0]
+    assert (never.code, dict(never.numbers)["lacks"]) == ("never_fits", Lack.ISLAND)
+
+
+def test_all_replicas_of_what_requires_an_island_lie_in_the_same_one():
+    (place,) = decide(
+        [linked(1, 10, 2, 2), linked(2, 20, 1, 3, 4)], ask(1, gpus=2, replicas=2, required="island")
+    ).places
+    assert [piece.gpu for part in place.parts for piece in part.pieces] == [24, 25, 26, 27]
+    apart = ask(1, thousandths=1000, replicas=3, required="island")
+    (place,) = decide([linked(1, 10, 2, 2), linked(2, 20, 1, 3)], apart).places
+    assert [piece.gpu for part in place.parts for piece in part.pieces] == [21, 22, 23]
+
+
+def test_an_island_is_reserved_where_it_is_free_first():
+    ends = {10: 5000, 11: 9000, 12: 6000, 13: 7000}
+    runs = [
+        Run(ask(gpu, gpus=1, limit=end - 1, preemptible=False), (Part(1, (Piece(gpu, GPU_UNITS),)),), 1, running_at=1)
+        for gpu, end in ends.items()
+    ]
+    for replicas in (1, 2):
+        wish = ask(1, gpus=2 // replicas, replicas=replicas, required="island")
+        (reserve,) = decide([linked(1, 10, 2, 2)], wish, runs=runs).reserves
+        assert reserve.at == 7000
+        assert sorted(piece.gpu for part in reserve.parts for piece in part.pieces) == [12, 13]
+
+
+def test_those_fall_for_an_island_with_whom_least_is_lost_there():
+    teams = (Team(1, "owner", quotas=(Quota("gpu", guaranteed=4 * GPU_UNITS),)), Team(2, "borrower"))
+    runs = [
+        Run(ask(gpu, gpus=1, team=2), (Part(1, (Piece(gpu, GPU_UNITS),)),), since, running_at=since, pool="gpu")
+        for gpu, since in ((10, 900), (11, 100), (12, 500), (13, 600))
+    ]
+    for replicas in (1, 2):
+        wish = ask(1, gpus=2 // replicas, replicas=replicas, required="island")
+        (claim,) = decide([linked(1, 10, 2, 2)], wish, runs=runs, teams=teams).claims
+        assert claim.victims == (12, 13)
+        assert sorted(piece.gpu for part in claim.parts for piece in part.pieces) == [12, 13]
 
 
 def test_a_gang_takes_the_smallest_domain_that_holds_it():
