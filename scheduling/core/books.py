@@ -100,6 +100,8 @@ class Books:
     def _stranded(self, host_id: int, place: int) -> int:
         host = self.ledger.hosts[host_id]
         gpu = host.node.gpus[place]
+        if host.group.fixed >> place & 1:
+            return mig.uncovered(gpu.model, gpu.layout)
         held = {(piece.start, piece.profile) for _, piece in host.cards[place] if piece.profile}
         return mig.stranded(gpu.model, tuple(Instance(profile, start) for start, profile in sorted(held)))
 

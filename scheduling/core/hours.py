@@ -17,7 +17,7 @@ class Split:
     """GPU units of one pool, each in exactly one part.
 
     used      held by a run                          idle      held by a run that does nothing with it
-    reserved  claimed for a job whose victims have   stranded  no legal MIG instance can use it any more
+    reserved  claimed for a job whose victims have   stranded  no MIG instance can use it any more
               gone, or booked in the calendar
     draining  free on a node that is being emptied   broken    free on a node that takes no work otherwise
     free      the rest
@@ -39,8 +39,9 @@ class Split:
         return Split(*(getattr(self, part.name) + getattr(other, part.name) for part in fields(self)))
 
 
-def split(cluster: Cluster, now: int, *, idle: Iterable[int] = ()) -> dict[str, Split]:
-    """By pool, for every pool that has cards. `idle`: jobs that, by what was measured, do nothing with their cards."""
+def split(cluster: Cluster, now: int, *, idle: Iterable[int] = (), recut: bool = True) -> dict[str, Split]:
+    """By pool, for every pool that has cards. `idle`: jobs that, by what was measured, do nothing with their cards.
+    `recut`: as in Policy."""
     doing_nothing = frozenset(idle)
     held: dict[int, list[tuple[int, Piece]]] = {}
     claimed: dict[int, list[Piece]] = {}
@@ -57,12 +58,13 @@ def split(cluster: Cluster, now: int, *, idle: Iterable[int] = ()) -> dict[str, 
             on_card = held.get(gpu.id, [])
             unused = sum(piece.units for job, piece in on_card if job in doing_nothing)
             used = sum(piece.units for _, piece in on_card)
-            rest = _rest(node, gpu, [piece for _, piece in on_card], claimed.get(gpu.id, []), booked=node.id in booked)
+            here, promised = [piece for _, piece in on_card], claimed.get(gpu.id, [])
+            rest = _rest(node, gpu, here, promised, booked=node.id in booked, recut=recut)
             pools[node.pool] = pools.get(node.pool, Split()) + Split(used=used - unused, idle=unused) + rest
     return pools
 
 
-def _rest(node: Node, gpu: Gpu, held: list[Piece], claimed: list[Piece], *, booked: bool) -> Split:
+def _rest(node: Node, gpu: Gpu, held: list[Piece], claimed: list[Piece], *, booked: bool, recut: bool) -> Split:
     """What of a card nobody holds."""
     left = GPU_UNITS - sum(piece.units for piece in held)
     if node.draining:
@@ -71,6 +73,11 @@ def _rest(node: Node, gpu: Gpu, held: list[Piece], claimed: list[Piece], *, book
         return Split(broken=left)
     reserved = left if booked else min(left, sum(piece.units for piece in claimed))
     cut = {Instance(piece.profile, piece.start) for piece in (*held, *claimed) if piece.profile}
-    lost = mig.stranded(gpu.model, sorted(cut, key=lambda i: (i.start, i.profile))) if mig.legal(gpu.model, cut) else 0
+    if gpu.stays_cut(recut=recut):
+        lost = mig.uncovered(gpu.model, gpu.layout)
+    elif mig.legal(gpu.model, cut):
+        lost = mig.stranded(gpu.model, sorted(cut, key=lambda i: (i.start, i.profile)))
+    else:
+        lost = 0
     stranded = min(left - reserved, lost)
     return Split(reserved=reserved, stranded=stranded, free=left - reserved - stranded)

@@ -12,6 +12,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from scheduling.core.cluster import Instance
+from scheduling.core.units import GPU_UNITS
 from scheduling.core.units import mig as units_of
 
 COMPUTE_SLICES = 7
@@ -127,7 +128,13 @@ def stranded(model: str, layout: Iterable[Instance]) -> int:
     layout = tuple(layout)
     if not layout:
         return 0
-    return max(0, 42_000 - sum(PROFILES[model][i.profile].units for i in layout) - _most(model, layout))
+    return max(0, GPU_UNITS - sum(PROFILES[model][i.profile].units for i in layout) - _most(model, layout))
+
+
+def uncovered(model: str, layout: Iterable[Instance]) -> int:
+    """The same for a card that stays cut like this: what none of its instances covers."""
+    known = PROFILES.get(model, {})
+    return GPU_UNITS - sum(known[i.profile].units for i in layout if i.profile in known)
 
 
 @lru_cache(maxsize=65536)

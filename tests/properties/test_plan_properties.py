@@ -193,7 +193,7 @@ def check_guaranteed_work_stays(before, outcome, toy):
 
 
 def check_every_card_splits_to_a_hundred_percent(before, outcome, toy):
-    found = split(before, toy.now, idle=[r.job for r in before.runs][::2])
+    found = split(before, toy.now, idle=[r.job for r in before.runs][::2], recut=toy.policy.recut)
     cards = Counter(node.pool for node in before.nodes for _ in node.gpus)
     assert {pool: part.total for pool, part in found.items()} == {pool: n * GPU_UNITS for pool, n in cards.items()}
     assert all(min(getattr(part, field.name) for field in fields(part)) >= 0 for part in found.values())

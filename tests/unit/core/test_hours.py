@@ -2,8 +2,10 @@
 
 from dataclasses import replace
 
-from scheduling.core.cluster import Booking, Claim, Gpu, Node, Part, Piece, Run
+from scheduling.core.cluster import Booking, Claim, Gpu, Instance, Node, Part, Piece, Quota, Run, Team
 from scheduling.core.hours import Split, split
+from scheduling.core.policy import Policy
+from scheduling.core.state import State
 from scheduling.core.units import GPU_UNITS
 from tests.pictures import ask, cluster, letter
 
@@ -42,3 +44,15 @@ def test_what_no_instance_can_use_is_stranded():
     node = Node(1, "n1", "gpu", 64_000, 64_000, (Gpu(1, H100, mig=True),))
     world = replace(cluster("n1 ."), nodes=(node,), runs=(Run(ask(9, mig="3g.40gb"), (Part(1, pieces),), 1),))
     assert split(world, 0) == {"gpu": Split(used=39_000, stranded=3_000)}
+
+
+def test_of_a_card_that_stays_cut_all_is_stranded_that_none_of_its_instances_covers():
+    cut = Gpu(1, H100, mig=True, layout=(Instance("3g.40gb", 0), Instance("2g.20gb", 4)))
+    node = Node(1, "n1", "gpu", 64_000, 64_000, (cut,))
+    world = replace(cluster("n1 ."), nodes=(node,), runs=())
+    covered = 19_500 + 11_250
+    assert split(world, 0) == {"gpu": Split(free=GPU_UNITS)}
+    assert split(world, 0, recut=False) == {"gpu": Split(free=covered, stranded=GPU_UNITS - covered)}
+    state = State(Policy(recut=False))
+    state.load(replace(world, teams=(Team(1, "all", quotas=(Quota("gpu", percent_milli=100_000),)),)))
+    assert state.account("gpu", 1).guaranteed == covered
