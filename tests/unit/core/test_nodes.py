@@ -6,6 +6,7 @@ from scheduling.core.cluster import Cluster, Need, Node, Part, Piece, Quota, Run
 from scheduling.core.decisions import Lack
 from scheduling.core.plan import plan
 from scheduling.core.policy import Policy
+from scheduling.core.remedies import changes_that_would_start
 from scheduling.core.units import GPU_UNITS
 from tests.cards import H100, H200, card, decide, node, pieces, run
 from tests.pictures import ask
@@ -83,6 +84,14 @@ def test_what_requires_an_island_gets_one_or_waits():
     assert (hold.code, dict(hold.numbers)) == ("island_busy", {"gpus": 2, "free_gpus": 1})
     never = decide(nodes[1:], wish).holds[0]
     assert (never.code, dict(never.numbers)["lacks"]) == ("never_fits", Lack.ISLAND)
+
+
+def test_whoever_waits_for_an_island_is_told_that_any_cards_of_a_node_would_do():
+    taken = run(9, Piece(10, GPU_UNITS), Piece(12, GPU_UNITS))
+    world = Cluster(nodes=(linked(1, 10, 2, 2),), asks=(ask(1, gpus=2, required="island"),), runs=(taken,))
+    assert [(c.what, c.value) for c in changes_that_would_start(world, Policy(), 1000, 1)] == [
+        ("topology", "node"), ("gpus", "1"),
+    ]  # fmt: skip
 
 
 def test_all_replicas_of_what_requires_an_island_lie_in_the_same_one():
