@@ -7,6 +7,7 @@ from typing import Any
 from portal.kernel.errors import BerthError, Rejected
 from scheduling.nodes.driver import GpuInfo, Inventory, Observation
 from scheduling.nodes.exchange import Desired, Report
+from scheduling.nodes.health import Health
 from scheduling.nodes.wire import BadMessage, decode, encode
 
 MOST_BYTES = 8 * 1024 * 1024
@@ -44,6 +45,9 @@ def _misfits(report: Report) -> Iterator[str]:
         yield from _odd_observation(observation)
     if report.inventory is not None:
         yield from _odd_inventory(report.inventory)
+    for health in report.health:
+        if not _is_health(health):
+            yield f"the health of the GPU '{health.gpu_uuid[:80]}' has a value that cannot be."
 
 
 def _odd_observation(seen: Observation) -> Iterator[str]:
@@ -65,6 +69,14 @@ def _odd_inventory(inventory: Inventory) -> Iterator[str]:
             yield f"the GPU '{gpu.uuid[:80]}' has a UUID, model, index or memory that cannot be."
     if len({gpu.uuid for gpu in inventory.gpus}) != len(inventory.gpus):
         yield "an inventory lists a GPU twice."
+
+
+def _is_health(health: Health) -> bool:
+    counts = [health.leaked_mib, health.ecc_uncorrected or 0]
+    xids = [number for xid in health.xids for number in (xid.number, xid.boot_ms)]
+    names = [stranger.name for stranger in health.strangers]
+    short = 0 < len(health.gpu_uuid) <= 80 and len(health.xids) <= 64 and len(names) <= 4096
+    return short and min(counts + xids) >= 0 and all(x.number in _COLUMN for x in health.xids)
 
 
 def _fits(gpu: GpuInfo) -> bool:

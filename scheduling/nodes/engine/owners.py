@@ -1,0 +1,18 @@
+"""Whose container a process of this machine is in, by the control group that the kernel keeps it in."""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+#: `docker-<id>.scope` under systemd, `/docker/<id>` under cgroupfs
+_CONTAINER = re.compile(r"[0-9a-f]{64}")
+
+
+def owner_by_cgroup(pid: int, containers: Mapping[str, str], *, proc: Path = Path("/proc")) -> str | None:
+    """The allocation of the container, by its id in `containers`; empty: it is in none of these; None: the process is
+    gone, or out of sight of this one."""
+    try:
+        text = (proc / str(pid) / "cgroup").read_text()
+    except OSError:
+        return None
+    return next((containers[name] for name in _CONTAINER.findall(text) if name in containers), "")
