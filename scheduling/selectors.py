@@ -14,7 +14,7 @@ from scheduling.core.remedies import Change, changes_that_would_start
 from scheduling.core.runtimes import ENOUGH, UsedOfLimit
 from scheduling.core.units import GPU_UNITS
 from scheduling.inventory import latest_samples
-from scheduling.models import Allocation, Gpu, Job, JobTransition, Node, NodeState, Outlook, Pool
+from scheduling.models import Allocation, Gpu, GpuEvent, Job, JobTransition, Node, NodeState, Outlook, Pool
 from scheduling.nodes.driver import Sample
 from scheduling.shaping import accepts_work, ask_of, seconds
 from scheduling.snapshot import load_cluster
@@ -62,12 +62,23 @@ def job_details(jobs: Sequence[Job]) -> dict[int, JobDetail]:
         if row.slot is not None:
             gpu = row.slot.gpu
             gpus[row.job_id].append(HeldGpu(gpu.model, gpu.uuid, gpu.simulated))
+    errors: dict[int, GpuEvent] = {}
+    for event in GpuEvent.objects.filter(job__in=list(attempts)).select_related("gpu").order_by("id"):
+        if event.job_id is not None and event.attempt == attempts[event.job_id]:
+            errors[event.job_id] = event
     history: dict[int, list[JobTransition]] = defaultdict(list)
     for move in JobTransition.objects.filter(job__in=list(attempts)).order_by("id"):
         history[move.job_id].append(move)
     reserved = _reserved()
     return {
-        job.pk: _detail(job, leads.get(job.pk), tuple(gpus[job.pk]), tuple(history[job.pk]), reserved.get(job.pk))
+        job.pk: _detail(
+            job,
+            leads.get(job.pk),
+            tuple(gpus[job.pk]),
+            tuple(history[job.pk]),
+            reserved.get(job.pk),
+            errors.get(job.pk),
+        )
         for job in jobs
     }
 
@@ -84,6 +95,7 @@ def _detail(
     gpus: tuple[HeldGpu, ...],
     history: tuple[JobTransition, ...],
     reserved_at: datetime | None,
+    error: GpuEvent | None,
 ) -> JobDetail:
     waiting = job.state == JobState.QUEUED
     done, total = (lead.progress_done, lead.progress_total) if lead else (0, 0)
@@ -92,13 +104,38 @@ def _detail(
         why_waiting=sentence(job.hold_code, job.hold_numbers) if waiting else "",
         position=job.hold_numbers.get("position") if waiting else None,
         node=lead.node.name if lead else "",
-        trouble=lead.node.trouble if lead and lead.released_at is None else "",
+        trouble=_trouble(job, lead, error),
         gpus=gpus,
         phase=lead.phase if lead else "",
         progress=(done, total) if done or total else None,
         history=history,
         reserved_at=reserved_at if waiting else None,
     )
+
+
+DRAINED_BY = (
+    "Its machine {node} is being emptied: at {at} UTC this is stopped, and goes back to the queue to start again "
+    "elsewhere."
+)
+DRAINS = "Its machine {node} is being emptied: nothing new starts there, and this may run to its end."
+DRAINS_SOON = (
+    "Its machine {node} is being emptied: once this has had its minimum runtime it is stopped, and goes back to the "
+    "queue to start again elsewhere."
+)
+
+
+def _trouble(job: Job, lead: Allocation | None, error: GpuEvent | None) -> str:
+    """What is wrong with where it runs, and what its GPUs reported while it ran."""
+    sentences = []
+    if lead is not None and lead.released_at is None:
+        node = lead.node
+        sentences.append(node.trouble)
+        if node.state == NodeState.DRAINING and job.state != JobState.STOPPING:
+            pattern = DRAINED_BY if node.drain_by else DRAINS_SOON if job.preemptible else DRAINS
+            sentences.append(pattern.format(node=node.name, at=node.drain_by and f"{node.drain_by:%Y-%m-%d %H:%M}"))
+    if error is not None:
+        sentences.append(f"GPU {error.gpu.index}: {error.sentence}")
+    return " ".join(filter(None, sentences))
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,15 +222,20 @@ class GpuView:
     simulated: bool
     held: bool
     sample: Sample | None
+    #: why nothing new is placed on it, and since when; empty: it is well
+    quarantine: str = ""
+    quarantined_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class NodeView:
-    """A machine as its page shows it. Unknown figures are None."""
+    """A machine as its page shows it. Unknown figures are None. `agent`: the version of its agent."""
 
     id: int
     name: str
+    pool: str
     state: str
+    agent: str
     driver: str
     cpu_millis: int
     memory_mib: int
@@ -208,7 +250,11 @@ class NodeView:
 
     @property
     def free_gpus(self) -> int:
-        return sum(not gpu.held for gpu in self.gpus)
+        return sum(not gpu.held and not gpu.quarantine for gpu in self.gpus)
+
+    @property
+    def sick_gpus(self) -> int:
+        return sum(bool(gpu.quarantine) for gpu in self.gpus)
 
 
 def node_map(*, now: datetime) -> list[NodeView]:
@@ -226,6 +272,8 @@ def node_map(*, now: datetime) -> list[NodeView]:
                 simulated=gpu.simulated,
                 held=gpu.held_units > 0,
                 sample=samples.get(gpu.uuid),
+                quarantine=gpu.quarantine_reason,
+                quarantined_at=gpu.quarantined_at,
             )
         )
     used: dict[int, list[int]] = defaultdict(lambda: [0, 0])
@@ -234,14 +282,17 @@ def node_map(*, now: datetime) -> list[NodeView]:
     ):
         used[node_id][0] += cpu
         used[node_id][1] += memory
-    return [_node_view(node, tuple(gpus[node.pk]), used[node.pk], now) for node in Node.objects.all()]
+    nodes = Node.objects.select_related("pool").all()
+    return [_node_view(node, tuple(gpus[node.pk]), used[node.pk], now) for node in nodes]
 
 
 def _node_view(node: Node, gpus: tuple[GpuView, ...], used: list[int], now: datetime) -> NodeView:
     return NodeView(
         id=node.pk,
         name=node.name,
+        pool=node.pool.name,
         state=node.state,
+        agent=str(node.facts.get("agent", "")),
         driver=node.driver,
         cpu_millis=node.cpu_millis,
         memory_mib=node.memory_mib,

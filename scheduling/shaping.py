@@ -12,6 +12,8 @@ from tenants.models import Team as TeamRow
 from tenants.models import TeamWindow
 
 WEEK = range(7)
+#: the code with which a job is stopped whose node is being emptied: it was in nobody's way, and need not keep calm
+DRAINED = "drained"
 
 
 def seconds(moment: datetime | None) -> int:

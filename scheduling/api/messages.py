@@ -72,7 +72,7 @@ def _odd_inventory(inventory: Inventory) -> Iterator[str]:
 
 
 def _is_health(health: Health) -> bool:
-    counts = [health.leaked_mib, health.ecc_uncorrected or 0]
+    counts = [health.boot_ms, health.leaked_mib, health.ecc_uncorrected or 0]
     xids = [number for xid in health.xids for number in (xid.number, xid.boot_ms)]
     names = [stranger.name for stranger in health.strangers]
     short = 0 < len(health.gpu_uuid) <= 80 and len(health.xids) <= 64 and len(names) <= 4096
@@ -81,7 +81,7 @@ def _is_health(health: Health) -> bool:
 
 def _fits(gpu: GpuInfo) -> bool:
     memory = 0 if gpu.memory_mib is None else gpu.memory_mib
-    return 0 < len(gpu.uuid) <= 80 and len(gpu.model) <= 80 and 0 <= gpu.index < 2**15 and memory in _COLUMN
+    return 0 < len(gpu.uuid) <= 80 and len(gpu.model) <= 80 and 0 <= gpu.index < 2**15 - 1 and memory in _COLUMN
 
 
 def answer(desired: Desired, *, unchanged: bool) -> dict[str, Any]:

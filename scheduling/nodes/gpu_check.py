@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Sequence, Set
+from dataclasses import replace
 
 from portal.kernel import clock
 from scheduling.nodes.driver import ContainerSpec, Driver, Inventory, NodeUnreachable, Observation, Phase
@@ -44,7 +45,8 @@ class GpuCheck:
         except NodeUnreachable:  # between two answers of its engine; the next round asks again
             self.waiting = bool(going)
             return tuple(seen for seen in said if seen.allocation not in going), ()
-        health = self._watch.judge(readings, holders, at=at)
+        boot_ms = int(clock.boottime() * 1000)
+        health = tuple(replace(one, boot_ms=boot_ms) for one in self._watch.judge(readings, holders, at=at))
         self._checked_at = at
         kept = {allocation for allocation in going if self._watch.unclean(cards[allocation])}
         self.waiting = bool(kept)

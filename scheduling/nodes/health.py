@@ -54,9 +54,10 @@ class Reading:
 class Health:
     """What a node tells of one card. `seen`: False while NVML as a whole does not answer, so that nobody knows.
     `strangers`: processes on it that belong to nobody who holds it; `leaked_mib`: memory that is used although nobody
-    holds the card and no process is on it, 0 if none is."""
+    holds the card and no process is on it, 0 if none is. `boot_ms`: when it was looked at, on the clock of `Xid`."""
 
     gpu_uuid: str
+    boot_ms: int = 0
     seen: bool = True
     answers: bool = True
     xids: tuple[Xid, ...] = ()
