@@ -7,8 +7,9 @@ from typing import Any
 
 from scheduling.core.drain import Drain
 from scheduling.core.explain import sentence
+from scheduling.drains import state_asked_for
 from scheduling.models import Allocation, Enrolment, Gpu, GpuEvent, Job, Node
-from scheduling.selectors import NodeView, node_map
+from scheduling.selectors import GpuView, NodeView, node_map
 
 _RECENT_EVENTS = 20
 
@@ -28,23 +29,27 @@ class JobLine:
 
 @dataclass(frozen=True, slots=True)
 class CardFacts:
-    """What a card's machine says of its place. None: it does not say."""
+    """What a card's machine says of its place. None, island 0: it does not say. `waits_for_check`: it is in quarantine
+    and comes back by itself. `reason`, `since`: of the quarantine; empty: it is well."""
 
+    view: GpuView
     uuid: str
     index: int
     island: int
     pci: str | None
     numa: int | None
     mig: bool | None
+    reason: str
+    since: datetime | None
     waits_for_check: bool
 
 
 @dataclass(frozen=True, slots=True)
 class NodeDetail:
-    """`age_s`: seconds since its last report; None: none yet. `enrolled`: an agent elsewhere speaks for it."""
+    """`asked_for`: what it is, or comes back as once it answers. `enrolled`: an agent elsewhere speaks for it."""
 
     view: NodeView
-    age_s: int | None
+    asked_for: str
     drain_by: datetime | None
     returns_to: str
     enrolled: bool
@@ -55,23 +60,28 @@ class NodeDetail:
     jobs: tuple[JobLine, ...]
     events: tuple[GpuEvent, ...]
 
+    @property
+    def quarantined(self) -> list[CardFacts]:
+        return [card for card in self.cards if card.reason]
+
 
 def node_detail(node: Node, *, now: datetime) -> NodeDetail:
-    (view,) = [view for view in node_map(now=now) if view.id == node.pk]
+    (view,) = node_map(now=now, node=node.pk)
     cards = Gpu.objects.filter(node=node, retired_at__isnull=True).order_by("index", "id")
+    views = {gpu.uuid: gpu for gpu in view.gpus}
     told = {str(gpu.get("uuid")): gpu for gpu in node.facts.get("gpus", ())}
     held = Allocation.objects.filter(node=node, released_at__isnull=True).values("job")
     events = GpuEvent.objects.filter(gpu__node=node).select_related("gpu", "job")[:_RECENT_EVENTS]
     return NodeDetail(
         view=view,
-        age_s=None if node.seen_at is None else max(0, int((now - node.seen_at).total_seconds())),
+        asked_for=state_asked_for(node),
         drain_by=node.drain_by,
         returns_to=node.returns_to,
         enrolled=Enrolment.objects.filter(node_name=node.name).exists(),
         labels=tuple(sorted((str(key), str(value)) for key, value in node.labels.items())),
         path=tuple(node.path),
         facts=tuple(_facts(node.facts)),
-        cards=tuple(_card(gpu, told.get(gpu.uuid, {})) for gpu in cards),
+        cards=tuple(_card(gpu, views[gpu.uuid], told.get(gpu.uuid, {})) for gpu in cards if gpu.uuid in views),
         jobs=tuple(_line(job) for job in _jobs(held)),
         events=tuple(events),
     )
@@ -92,14 +102,17 @@ def _facts(told: dict[str, Any]) -> Iterable[tuple[str, str]]:
         yield "InfiniBand", ", ".join(f"{port['device']}/{port['port']} {port['state'].lower()}" for port in ports)
 
 
-def _card(gpu: Gpu, told: dict[str, Any]) -> CardFacts:
+def _card(gpu: Gpu, view: GpuView, told: dict[str, Any]) -> CardFacts:
     return CardFacts(
+        view=view,
         uuid=gpu.uuid,
         index=gpu.index,
         island=gpu.island,
         pci=told.get("pci_bus_id"),
         numa=told.get("numa_node"),
         mig=told.get("mig_enabled"),
+        reason=gpu.quarantine_reason,
+        since=gpu.quarantined_at,
         waits_for_check=gpu.quarantined_at is not None and not gpu.quarantine_boot_id,
     )
 

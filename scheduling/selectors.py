@@ -247,6 +247,8 @@ class NodeView:
     trouble: str
     seen_at: datetime | None
     accepts: bool
+    #: seconds since its last report; None: none yet
+    age_s: int | None = None
 
     @property
     def free_gpus(self) -> int:
@@ -257,9 +259,10 @@ class NodeView:
         return sum(bool(gpu.quarantine) for gpu in self.gpus)
 
 
-def node_map(*, now: datetime) -> list[NodeView]:
-    """Every machine with its GPUs and their latest readings, in a fixed number of queries."""
-    gpu_rows = list(Gpu.objects.filter(retired_at__isnull=True).order_by("node_id", "index"))
+def node_map(*, now: datetime, node: int | None = None) -> list[NodeView]:
+    """Every machine, or this one, with its GPUs and their latest readings, in a fixed number of queries."""
+    nodes = Node.objects.select_related("pool").filter(**({} if node is None else {"pk": node}))
+    gpu_rows = list(Gpu.objects.filter(retired_at__isnull=True, node__in=nodes).order_by("node_id", "index"))
     samples = latest_samples([gpu.uuid for gpu in gpu_rows])
     gpus: dict[int, list[GpuView]] = defaultdict(list)
     for gpu in gpu_rows:
@@ -277,13 +280,11 @@ def node_map(*, now: datetime) -> list[NodeView]:
             )
         )
     used: dict[int, list[int]] = defaultdict(lambda: [0, 0])
-    for node_id, cpu, memory in Allocation.objects.filter(released_at__isnull=True).values_list(
-        "node_id", "cpu_millis", "memory_mib"
-    ):
+    live = Allocation.objects.filter(released_at__isnull=True, node__in=nodes)
+    for node_id, cpu, memory in live.values_list("node_id", "cpu_millis", "memory_mib"):
         used[node_id][0] += cpu
         used[node_id][1] += memory
-    nodes = Node.objects.select_related("pool").all()
-    return [_node_view(node, tuple(gpus[node.pk]), used[node.pk], now) for node in nodes]
+    return [_node_view(row, tuple(gpus[row.pk]), used[row.pk], now) for row in nodes]
 
 
 def _node_view(node: Node, gpus: tuple[GpuView, ...], used: list[int], now: datetime) -> NodeView:
@@ -304,6 +305,7 @@ def _node_view(node: Node, gpus: tuple[GpuView, ...], used: list[int], now: date
         trouble=node.trouble,
         seen_at=node.seen_at,
         accepts=accepts_work(node, now),
+        age_s=None if node.seen_at is None else max(0, int((now - node.seen_at).total_seconds())),
     )
 
 

@@ -12,6 +12,7 @@ from scheduling.nodes.wire import BadMessage, decode, encode
 
 MOST_BYTES = 8 * 1024 * 1024
 _COLUMN = range(2**31)  # of a PositiveIntegerField
+_BOOT_MS = range(2**41)  # 69 years since the machine was started
 _ALLOCATION = re.compile(r"[0-9]{1,18}")
 
 
@@ -72,11 +73,11 @@ def _odd_inventory(inventory: Inventory) -> Iterator[str]:
 
 
 def _is_health(health: Health) -> bool:
-    counts = [health.boot_ms, health.leaked_mib, health.ecc_uncorrected or 0]
-    xids = [number for xid in health.xids for number in (xid.number, xid.boot_ms)]
-    names = [stranger.name for stranger in health.strangers]
-    short = 0 < len(health.gpu_uuid) <= 80 and len(health.xids) <= 64 and len(names) <= 4096
-    return short and min(counts + xids) >= 0 and all(x.number in _COLUMN for x in health.xids)
+    short = 0 < len(health.gpu_uuid) <= 80 and len(health.xids) <= 64
+    times = [health.boot_ms, *(xid.boot_ms for xid in health.xids)]
+    counts = [health.leaked_mib, health.ecc_uncorrected or 0]
+    numbers = all(xid.number in _COLUMN for xid in health.xids) and all(time in _BOOT_MS for time in times)
+    return short and numbers and min(counts) >= 0
 
 
 def _fits(gpu: GpuInfo) -> bool:

@@ -129,7 +129,7 @@ def findings_of(health: Health) -> Iterator[Finding]:
     if health.strangers:
         first = health.strangers[0]
         more = f" and {len(health.strangers) - 1} more" if len(health.strangers) > 1 else ""
-        named = f"{first.pid} ({first.name})" if first.name else str(first.pid)
+        named = f"{first.pid} ({first.name[:40]})" if first.name else str(first.pid)
         yield Finding(
             "stranger", Severity.HOLD, f"Process {named}{more} uses it although nobody was given it for that."
         )
