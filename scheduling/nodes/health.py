@@ -148,6 +148,7 @@ def _of_recovery(recovery: str) -> Iterator[Finding]:
 
 
 _OF_CLASS = {
+    XidClass.NEWS: (Severity.NOTE, "Nothing follows from it alone."),
     XidClass.PROGRAM: (Severity.NOTE, "The program, not the GPU, is at fault."),
     XidClass.CONTAINED: (Severity.HOLD, "Reset it once it is free, then return it."),
     XidClass.RESET: (Severity.SICK, "Reset it, then return it; or restart the machine."),

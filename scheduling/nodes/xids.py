@@ -11,13 +11,14 @@ from enum import StrEnum
 class XidClass(StrEnum):
     """What an Xid asks for."""
 
+    NEWS = "news"  # it says something about another error; nothing follows from it alone
     PROGRAM = "program"  # the program's own error: the card is well, and only the job is marked
     CONTAINED = "contained"  # the card has to be reset, though not at once: what runs may end, nothing new is placed
     RESET = "reset"  # the card has to be reset before anybody can rely on it
     RESTART = "restart"  # the machine has to be restarted
 
 
-_P, _C, _R, _M = XidClass.PROGRAM, XidClass.CONTAINED, XidClass.RESET, XidClass.RESTART
+_N, _P, _C, _R, _M = XidClass.NEWS, XidClass.PROGRAM, XidClass.CONTAINED, XidClass.RESET, XidClass.RESTART
 
 XIDS: dict[int, tuple[XidClass, str]] = {
     8: (_P, "a program that kept the GPU for too long"),
@@ -26,7 +27,7 @@ XIDS: dict[int, tuple[XidClass, str]] = {
     31: (_P, "a program that reached for memory that is not its own"),
     32: (_P, "a broken stream of commands"),
     43: (_P, "a program that had to be stopped"),
-    45: (_P, "the clearing up after an earlier error"),
+    45: (_N, "the clearing up after an earlier error"),
     46: (_R, "a GPU that stopped processing"),
     48: (_R, "an uncorrectable memory error"),
     61: (_R, "a halted controller inside the GPU"),
@@ -49,7 +50,7 @@ XIDS: dict[int, tuple[XidClass, str]] = {
     140: (_R, "an uncorrectable memory error"),
     143: (_R, "a GPU that could not be started"),
     # The driver says which recovery it now wants; that is read as a fact of its own, see `health.Health.recovery`.
-    154: (_P, "a change of what the driver wants done"),
+    154: (_N, "a change of what the driver wants done"),
 }
 #: nobody knows what it means here, so nothing new is placed until somebody has looked
 UNKNOWN = (XidClass.CONTAINED, "an error that Berth does not know")

@@ -31,7 +31,7 @@ def state(job):
 
 
 # -- what the driver reports once ------------------------------------------------------------------------------------
-@pytest.mark.parametrize("number", BY_CLASS[XidClass.PROGRAM])
+@pytest.mark.parametrize("number", [*BY_CLASS[XidClass.NEWS], *BY_CLASS[XidClass.PROGRAM]])
 def test_a_programs_own_error_marks_the_job_and_leaves_the_card_alone(site, number):
     job = site.run()
     uuid = site.uuid_of(job)

@@ -1,5 +1,8 @@
 """What an agent tells of its cards' health: strangers after a while, nothing gone before its cards are clean."""
 
+import re
+from pathlib import Path
+
 import pytest
 
 from scheduling.nodes.engine.owners import owner_by_cgroup
@@ -86,6 +89,15 @@ def test_every_error_has_a_sentence_with_a_remedy_and_only_a_programs_own_passes
     finding = finding_of_xid(number)
     assert f"Xid {number}, " in finding.sentence
     assert finding.lasting == (finding.severity is not Severity.NOTE)
+
+
+def test_the_documentation_lists_every_error_beside_what_becomes_of_the_work_there():
+    text = (Path(__file__).parents[2] / "docs" / "nodes.md").read_text()
+    rows = [line.split("|") for line in text.splitlines() if line.startswith("|") and "Xid" in line]
+    told = {int(number): row[2] for row in rows for number in re.findall(r"\b\d+\b", row[1])}
+    assert told.keys() == XIDS.keys()
+    for number, kept in told.items():
+        assert ("is stopped" in kept) == (finding_of_xid(number).severity is Severity.SICK), number
 
 
 def test_a_card_that_says_nothing_about_itself_has_nothing_wrong():
