@@ -1,9 +1,9 @@
 """What becomes of a card and of the work on it when its node tells how it is: quarantine, and the way back.
 
-The rules are in `nodes/health.py`. A finding that holds the card back quarantines it: nothing new is placed there, and
-where it is sick, what runs there is stopped and goes back to the queue. It comes back with the first check that finds
-nothing; after an error that does not show again (an Xid), only once the machine was restarted or a person said that it
-was put right.
+The rules are in `nodes/health.py`. A finding that holds the card back quarantines it: nothing new is placed or begun
+there, and where it is sick, what runs there is stopped and goes back to the queue. It comes back with the first check
+that finds nothing; after an error that does not show again (an Xid), only once the machine was restarted or a person
+said that it was put right.
 """
 
 import logging
@@ -99,7 +99,7 @@ def _record(node: Node, gpu: Gpu, health: Health, fresh: list[Xid], boot_id: str
         gpu.quarantine_code = gpu.quarantine_reason = gpu.quarantine_severity = ""
     else:
         changed = latched
-    if gpu.quarantined_at is not None and gpu.quarantine_severity == Severity.SICK:
+    if gpu.quarantined_at is not None:
         _stop_jobs(node, gpu, now)
     if changed:  # after the jobs, which come before cards wherever several are locked
         gpu.save(update_fields=_COLUMNS)
@@ -144,9 +144,15 @@ def _note_xid(gpu: Gpu, xid: Xid, health: Health, boot_id: str, now: datetime) -
 
 
 def _stop_jobs(node: Node, gpu: Gpu, now: datetime) -> None:
-    """Whatever has a part on the card stops with all its parts and goes back to the queue."""
+    """Whatever has a part on the card stops with all its parts and goes back to the queue; unless the card can wait,
+    when that is only what has not begun there yet."""
+    if not gpu.held_units:
+        return
     held = Allocation.objects.filter(slot__gpu=gpu, released_at__isnull=True).values("job_id")
-    for job in Job.objects.filter(pk__in=held).exclude(state__in=[*FINAL, JobState.STOPPING]).order_by("id"):
+    jobs = Job.objects.filter(pk__in=held).exclude(state__in=[*FINAL, JobState.STOPPING])
+    if gpu.quarantine_severity != Severity.SICK:
+        jobs = jobs.filter(state=JobState.PLACED)
+    for job in jobs.order_by("id"):
         message = SICK_SENTENCE.format(index=gpu.index, node=node.name, why=gpu.quarantine_reason)
         code = gpu.quarantine_code
         move_job(job, JobEvent.STOP, now=now, reason=EndReason.GPU_SICK, code=code, message=message)

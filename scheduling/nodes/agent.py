@@ -173,7 +173,10 @@ class Agent:
         with self._lock:
             self._drop_memory_of_others()
             actions = diff(self._desired.parts, seen, self._memory)
-            self._act(actions)
+            here = seen.keys() | self._memory.launches.keys() | self._memory.stopping
+        launch = self._gpus.startable(actions.launch, self._desired.parts, here)  # a driver's call: not under the lock
+        with self._lock:
+            self._act(replace(actions, launch=launch))
             busy = bool(self._memory.launches or self._memory.probing or self._memory.stopping or self._gpus.waiting)
         return min(BUSY_INTERVAL_S, self._desired.interval_s) if busy else self._desired.interval_s
 

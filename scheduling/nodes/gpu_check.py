@@ -1,4 +1,5 @@
-"""The agent's look at its cards: their health every few seconds, and always before a container is reported gone."""
+"""The agent's look at its cards: their health every few seconds, and always before a container starts on them or is
+reported gone from them."""
 
 from collections import defaultdict
 from collections.abc import Sequence, Set
@@ -14,7 +15,7 @@ CHECK_INTERVAL_S = 5.0
 
 
 class GpuCheck:
-    """`waiting`: something is gone but for its cards, which are not clean yet; look again soon."""
+    """`waiting`: something waits for its cards to become clean; look again soon."""
 
     def __init__(self, driver: Driver) -> None:
         self._driver = driver if isinstance(driver, WatchesGpus) else None
@@ -36,21 +37,39 @@ class GpuCheck:
         at = clock.monotonic()
         if self._driver is None or (not going and at - self._checked_at < CHECK_INTERVAL_S):
             return tuple(said), ()
-        holders: dict[str, set[str]] = defaultdict(set)
-        for allocation in cards.keys() & here:
-            for card in cards[allocation]:
-                holders[card].add(allocation)
-        try:
-            readings: tuple[Reading, ...] | None = self._driver.gpu_health()
-        except NodeUnreachable:  # between two answers of its engine; the next round asks again
-            self.waiting = bool(going)
-            return tuple(seen for seen in said if seen.allocation not in going), ()
-        boot_ms = int(clock.boottime() * 1000)
-        health = tuple(replace(one, boot_ms=boot_ms) for one in self._watch.judge(readings, holders, at=at))
-        self._checked_at = at
-        kept = {allocation for allocation in going if self._watch.unclean(cards[allocation])}
+        health = self._judge(self._driver, parts, here)
+        if health is None:  # between two answers of its engine; the next round asks again
+            kept = going
+        else:
+            self._checked_at = at
+            kept = {allocation for allocation in going if self._watch.unclean(cards[allocation])}
         self.waiting = bool(kept)
-        return tuple(seen for seen in said if seen.allocation not in kept), health
+        return tuple(seen for seen in said if seen.allocation not in kept), health or ()
+
+    def startable(
+        self, specs: Sequence[ContainerSpec], parts: Sequence[DesiredPart], here: Set[str]
+    ) -> tuple[ContainerSpec, ...]:
+        """Those of `specs` whose cards are clean. The others wait: either the cards become clean, or the portal hears
+        that they are not, and takes the work elsewhere."""
+        if self._driver is None or not any(cards_of(spec) for spec in specs):
+            return tuple(specs)
+        seen = self._judge(self._driver, parts, here) is not None
+        ready = tuple(s for s in specs if not cards_of(s) or (seen and not self._watch.dirty(cards_of(s))))
+        self.waiting = self.waiting or len(ready) < len(specs)
+        return ready
+
+    def _judge(self, driver: WatchesGpus, parts: Sequence[DesiredPart], here: Set[str]) -> tuple[Health, ...] | None:
+        holders: dict[str, set[str]] = defaultdict(set)
+        for part in parts:
+            for card in cards_of(part.spec) if part.spec.allocation in here else ():
+                holders[card].add(part.spec.allocation)
+        try:
+            readings: tuple[Reading, ...] | None = driver.gpu_health()
+        except NodeUnreachable:
+            return None
+        boot_ms = int(clock.boottime() * 1000)
+        told = self._watch.judge(readings, holders, at=clock.monotonic())
+        return tuple(replace(health, boot_ms=boot_ms) for health in told)
 
 
 def cards_of(spec: ContainerSpec) -> frozenset[str]:

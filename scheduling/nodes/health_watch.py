@@ -50,6 +50,10 @@ class HealthWatch:
             return not self._told_unseen and any(True for _ in gpus)
         return not (self._dirty_since.keys() - self._told).isdisjoint(gpus)
 
+    def dirty(self, gpus: Iterable[str]) -> bool:
+        """Is one of these cards dirty, or can nobody see it? Then nothing is started on it, told or not."""
+        return self._unseen_since is not None or not self._dirty_since.keys().isdisjoint(gpus)
+
     def _health(self, reading: Reading, holders: Set[str], at: float) -> Health:
         uuid = reading.gpu_uuid
         strangers = _strangers(reading, holders)

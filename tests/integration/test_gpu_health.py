@@ -208,6 +208,27 @@ def test_a_process_that_is_left_behind_for_good_ends_the_wait_with_a_quarantine(
     assert state(third) == "running"
 
 
+def test_nothing_is_started_on_a_card_that_became_dirty_since_it_was_placed_there(site):
+    for card in site.cards:
+        site.health.inject(card.uuid, GpuFaults(strangers=(STRANGER,)))
+    site.step_s = 1
+    job = site.submit()
+    site.rounds(8)
+    assert (state(job), len(site.machine.containers)) == ("placed", 0)
+    for card in site.cards:
+        site.health.inject(card.uuid, GpuFaults())
+    site.rounds(4)  # it has gone by itself, before anybody was told
+    assert (state(job), job.restarts) == ("running", 0)
+
+
+def test_what_waits_to_start_on_a_card_that_stays_dirty_is_placed_elsewhere(site):
+    job = site.submit()
+    site.health.inject(site.cards[0].uuid, GpuFaults(strangers=(STRANGER,)))
+    site.rounds(8)
+    assert (state(job), job.restarts, site.uuid_of(job)) == ("running", 1, site.cards[1].uuid)
+    assert site.machine.started == 1
+
+
 # -- what the scheduler sees ------------------------------------------------------------------------------------------
 def test_a_card_in_quarantine_is_broken_capacity_and_its_holder_falls_for_nobody(site, manual_clock):
     job = site.run()
