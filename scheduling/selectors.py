@@ -18,6 +18,7 @@ from scheduling.models import Allocation, Gpu, GpuEvent, Job, JobTransition, Nod
 from scheduling.nodes.driver import Sample
 from scheduling.shaping import accepts_work, ask_of, seconds
 from scheduling.snapshot import load_cluster
+from scheduling.troubles import reported_errors, trouble_of
 from scheduling.wiring import wired
 
 #: ends that estimates learn from; what one group of jobs uses is judged by its last 200
@@ -62,10 +63,7 @@ def job_details(jobs: Sequence[Job]) -> dict[int, JobDetail]:
         if row.slot is not None:
             gpu = row.slot.gpu
             gpus[row.job_id].append(HeldGpu(gpu.model, gpu.uuid, gpu.simulated))
-    errors: dict[int, GpuEvent] = {}
-    for event in GpuEvent.objects.filter(job__in=list(attempts)).select_related("gpu").order_by("id"):
-        if event.job_id is not None and event.attempt == attempts[event.job_id]:
-            errors[event.job_id] = event
+    errors = reported_errors(attempts)
     history: dict[int, list[JobTransition]] = defaultdict(list)
     for move in JobTransition.objects.filter(job__in=list(attempts)).order_by("id"):
         history[move.job_id].append(move)
@@ -104,38 +102,13 @@ def _detail(
         why_waiting=sentence(job.hold_code, job.hold_numbers) if waiting else "",
         position=job.hold_numbers.get("position") if waiting else None,
         node=lead.node.name if lead else "",
-        trouble=_trouble(job, lead, error),
+        trouble=trouble_of(job, lead, error),
         gpus=gpus,
         phase=lead.phase if lead else "",
         progress=(done, total) if done or total else None,
         history=history,
         reserved_at=reserved_at if waiting else None,
     )
-
-
-DRAINED_BY = (
-    "Its machine {node} is being emptied: at {at} UTC this is stopped, and goes back to the queue to start again "
-    "elsewhere."
-)
-DRAINS = "Its machine {node} is being emptied: nothing new starts there, and this may run to its end."
-DRAINS_SOON = (
-    "Its machine {node} is being emptied: once this has had its minimum runtime it is stopped, and goes back to the "
-    "queue to start again elsewhere."
-)
-
-
-def _trouble(job: Job, lead: Allocation | None, error: GpuEvent | None) -> str:
-    """What is wrong with where it runs, and what its GPUs reported while it ran."""
-    sentences = []
-    if lead is not None and lead.released_at is None:
-        node = lead.node
-        sentences.append(node.trouble)
-        if node.state == NodeState.DRAINING and job.state != JobState.STOPPING:
-            pattern = DRAINED_BY if node.drain_by else DRAINS_SOON if job.preemptible else DRAINS
-            sentences.append(pattern.format(node=node.name, at=node.drain_by and f"{node.drain_by:%Y-%m-%d %H:%M}"))
-    if error is not None:
-        sentences.append(f"GPU {error.gpu.index}: {error.sentence}")
-    return " ".join(filter(None, sentences))
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,11 +1,13 @@
 """What an agent tells of its cards' health: strangers after a while, nothing gone before its cards are clean."""
 
+import os
 import re
 from pathlib import Path
 
 import pytest
 
-from scheduling.nodes.engine.owners import owner_by_cgroup
+from scheduling.nodes.engine.names import ALLOCATION
+from scheduling.nodes.engine.owners import in_containers, owner_by_cgroup
 from scheduling.nodes.health import BASELINE_MIB, Health, Process, Reading, Severity, finding_of_xid, findings_of
 from scheduling.nodes.health_watch import PATIENCE_S, HealthWatch
 from scheduling.nodes.xids import XIDS
@@ -121,3 +123,16 @@ def test_a_process_belongs_to_the_container_of_its_control_group(tmp_path, line,
     (tmp_path / "42" / "cgroup").write_text(line + "\n")
     assert owner_by_cgroup(42, {CONTAINER: "7"}, proc=tmp_path) == owner
     assert owner_by_cgroup(43, {CONTAINER: "7"}, proc=tmp_path) is None
+
+
+def test_the_engine_is_asked_only_where_there_is_a_process():
+    def ask():
+        raise AssertionError("nobody had to ask")
+
+    assert in_containers(None, ask) is None
+    assert in_containers((Reading("GPU-1"),), ask) == (Reading("GPU-1"),)
+    (reading,) = in_containers(
+        (Reading("GPU-1", processes=(Process(os.getpid()), Process(2**30))),),
+        lambda: [{"Id": CONTAINER, "Labels": {ALLOCATION: "7"}}],
+    )
+    assert [process.allocation for process in reading.processes] == ["", None]
