@@ -29,7 +29,7 @@ def filled(cluster, policy, steps):
     return planner.snapshot()
 
 
-@settings(max_examples=EXAMPLES)
+@settings(max_examples=EXAMPLES, deadline=None)
 @given(stories(), st.sampled_from((0, NOW + 60, NOW + 5000)), st.data())
 def test_everybody_on_the_node_moves_or_stays_and_nobody_is_sent_back_there(story, by, data):
     cluster, policy, steps = story
