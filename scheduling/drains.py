@@ -62,7 +62,7 @@ def show_drain(*, by: User | None, name: str, until: datetime | None, now: datet
     """What emptying the node would mean, as of this moment. Changes nothing. Raises NoSuchMachine, DeadlinePassed."""
     node = machine_of(by, name)
     _see_deadline(until, now)
-    return plan_drain(load_cluster(now), wired().policy, seconds(now), node.pk, by=seconds(until))
+    return plan_drain(load_cluster(now, emptying=node.pk), wired().policy, seconds(now), node.pk, by=seconds(until))
 
 
 def drain_node(*, by: User | None, name: str, until: datetime | None, now: datetime) -> Node:

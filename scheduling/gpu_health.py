@@ -27,6 +27,8 @@ from tenants.models import User
 log = logging.getLogger("berth.gpus")
 
 SICK_SENTENCE = "GPU {index} of {node} is out of order: {why}"
+#: of each card; more than an agent tells again, or an old one would count as new
+KEPT_EVENTS = 200
 _ORDER = list(Severity)
 _COLUMNS = ("quarantined_at", "quarantine_code", "quarantine_reason", "quarantine_severity", "quarantine_boot_id")
 
@@ -140,6 +142,8 @@ def _note_xid(gpu: Gpu, xid: Xid, health: Health, boot_id: str, now: datetime) -
     log.warning("GPU %s: %s (job %s)", gpu.uuid, finding.sentence, held.job_id if held else "none")
     if held:
         tell(held.job)
+    older = GpuEvent.objects.filter(gpu=gpu).order_by("-id").values_list("pk", flat=True)[KEPT_EVENTS:]
+    GpuEvent.objects.filter(pk__in=list(older)).delete()
     return finding
 
 

@@ -18,14 +18,15 @@ from scheduling.models import Pool as PoolRow
 from scheduling.shaping import accepts_work, ask_of, parts_of, reference_of, seconds, teams
 
 
-def load_cluster(now: datetime) -> Cluster:
-    """Everything that `plan` looks at, as of one moment. No `mix` of past asks: it matters for shares of cards only."""
+def load_cluster(now: datetime, *, emptying: int = 0) -> Cluster:
+    """Everything that `plan` looks at, as of one moment. No `mix` of past asks: it matters for shares of cards only.
+    `emptying`: the id of a node that is, or may be, emptied."""
     with steady_view():
         held = _held()
         return Cluster(
             nodes=_nodes(now),
             asks=_asks(),
-            runs=_runs(held),
+            runs=_runs(held, emptying=emptying),
             pools=_pools(),
             teams=teams(),
             past=_past(),
@@ -38,7 +39,7 @@ def load_runs_on(node: int) -> Cluster:
     """Only the runs that have a part on this node, whole, and the teams: all that `core.drain.going` looks at."""
     with steady_view():
         there = Allocation.objects.filter(node=node, released_at__isnull=True)
-        return Cluster(runs=_runs(_held(there), there), teams=teams())
+        return Cluster(runs=_runs(_held(there), there, emptying=node), teams=teams())
 
 
 def load_empty(now: datetime) -> Cluster:
@@ -101,7 +102,9 @@ def _held(of: QuerySet[Allocation] | None = None) -> dict[int, list[Allocation]]
     return held
 
 
-def _runs(held: dict[int, list[Allocation]], of: QuerySet[Allocation] | None = None) -> tuple[Run, ...]:
+def _runs(
+    held: dict[int, list[Allocation]], of: QuerySet[Allocation] | None = None, *, emptying: int = 0
+) -> tuple[Run, ...]:
     """Whatever holds something, with the parts that it holds."""
     runs = []
     # By a subquery: SQLite limits the length of a list of ids.
@@ -110,7 +113,8 @@ def _runs(held: dict[int, list[Allocation]], of: QuerySet[Allocation] | None = N
         rows = held[job.pk]
         news = [row.phase_at for row in rows if row.lead and row.phase_at]
         ask = ask_of(job)
-        if any(row.slot is not None and row.slot.gpu.quarantined_at for row in rows):
+        sick = any(row.slot is not None and row.slot.gpu.quarantined_at for row in rows)
+        if sick and all(row.node_id != emptying for row in rows):
             # Nobody could have its place: its card goes to nobody, so it would fall for nothing.
             ask = replace(ask, min_runtime_s=ask.limit_s)
         runs.append(

@@ -3,7 +3,7 @@
 import pytest
 
 from portal.kernel import clock
-from scheduling import gpu_health
+from scheduling import drains, gpu_health
 from scheduling.models import Allocation, GpuEvent
 from scheduling.nodes.health import Health, Process
 from scheduling.nodes.simulated import Faults
@@ -101,6 +101,16 @@ def test_a_lesser_error_does_not_cover_a_worse_one(site):
         site.rounds(1)
     assert site.gpu(uuid).quarantine_code == "xid-79"
     assert GpuEvent.objects.count() == 3
+
+
+def test_a_program_that_fails_in_a_loop_fills_no_table(site, monkeypatch):
+    monkeypatch.setattr(gpu_health, "KEPT_EVENTS", 5)
+    for _ in range(3):
+        for _ in range(3):
+            site.health.xid(site.cards[0].uuid, 31)
+        site.rounds(1)
+        site.health._xids.clear()
+    assert GpuEvent.objects.count() == 5
 
 
 # -- what shows as long as it is so -----------------------------------------------------------------------------------
@@ -240,6 +250,16 @@ def test_a_card_in_quarantine_is_broken_capacity_and_its_holder_falls_for_nobody
     (run,) = load_cluster(manual_clock.now()).runs
     assert ([site.gpu(held).pk], 1) == ([gpu.id for gpu in node.gpus], node.out_of_order)
     assert run.ask.min_runtime_s == run.ask.limit_s
+
+
+def test_a_node_is_emptied_of_work_on_a_card_that_is_to_be_reset(site, people):
+    job = site.run()
+    site.health.inject(site.uuid_of(job), GpuFaults(remap_pending=True))
+    site.rounds(2)
+    plan = drains.show_drain(by=people.dana, name="n1", until=None, now=clock.now())
+    assert [move.job for move in plan.moves] == [job.pk]
+    drains.drain_node(by=people.dana, name="n1", until=None, now=clock.now())
+    assert state(job) == "stopping"
 
 
 def test_a_report_about_cards_of_another_node_changes_nothing(site, manual_clock, people):
