@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 from django.db import transaction
-from django.db.models import Q
+from django.db.models import F, Q
 
 from portal.kernel.errors import Conflict, Missing
 from portal.kernel.publish import publish
@@ -104,6 +104,7 @@ def _record(node: Node, gpu: Gpu, health: Health, fresh: list[Xid], boot_id: str
     if gpu.quarantined_at is not None:
         _stop_jobs(node, gpu, now)
     if changed:  # after the jobs, which come before cards wherever several are locked
+        _tell_planner(gpu)
         gpu.save(update_fields=_COLUMNS)
         publish("node", node.pk)
         transaction.on_commit(wired().hint_tick)
@@ -145,6 +146,12 @@ def _note_xid(gpu: Gpu, xid: Xid, health: Health, boot_id: str, now: datetime) -
     older = GpuEvent.objects.filter(gpu=gpu).order_by("-id").values_list("pk", flat=True)[KEPT_EVENTS:]
     GpuEvent.objects.filter(pk__in=list(older)).delete()
     return finding
+
+
+def _tell_planner(gpu: Gpu) -> None:
+    """What holds the card is planned for otherwise from now on (`shaping.ask_of_run`), so it is another version."""
+    held = Allocation.objects.filter(slot__gpu=gpu, released_at__isnull=True).values("job_id")
+    Job.objects.filter(pk__in=held).update(version=F("version") + 1)
 
 
 def _stop_jobs(node: Node, gpu: Gpu, now: datetime) -> None:

@@ -15,7 +15,7 @@ from scheduling.models import Claim as ClaimRow
 from scheduling.models import Gpu as GpuRow
 from scheduling.models import Node as NodeRow
 from scheduling.models import Pool as PoolRow
-from scheduling.shaping import accepts_work, ask_of, parts_of, reference_of, seconds, teams
+from scheduling.shaping import accepts_work, ask_of, ask_of_run, parts_of, reference_of, seconds, teams, usable
 
 
 def load_cluster(now: datetime, *, emptying: int = 0) -> Cluster:
@@ -59,11 +59,10 @@ def _pools() -> tuple[Pool, ...]:
 
 
 def _nodes(now: datetime, *, sick_too: bool = False) -> tuple[Node, ...]:
-    """A card in quarantine is no card of its node unless it is held: what runs there counts, and is left alone."""
     gpus: dict[int, list[Gpu]] = defaultdict(list)
     sick: dict[int, int] = defaultdict(int)
     for card in GpuRow.objects.filter(retired_at__isnull=True).order_by("index", "id"):
-        if card.quarantined_at is not None and not card.held_units and not sick_too:
+        if not usable(card) and not sick_too:
             sick[card.node_id] += 1
             continue
         gpus[card.node_id].append(
@@ -112,14 +111,9 @@ def _runs(
     for job in Job.objects.filter(pk__in=live.values("job")).order_by("id"):
         rows = held[job.pk]
         news = [row.phase_at for row in rows if row.lead and row.phase_at]
-        ask = ask_of(job)
-        sick = any(row.slot is not None and row.slot.gpu.quarantined_at for row in rows)
-        if sick and all(row.node_id != emptying for row in rows):
-            # Nobody could have its place: its card goes to nobody, so it would fall for nothing.
-            ask = replace(ask, min_runtime_s=ask.limit_s)
         runs.append(
             Run(
-                ask=ask,
+                ask=ask_of_run(job, rows, emptying=emptying),
                 parts=parts_of(rows),
                 held_at=seconds(min(row.held_at for row in rows)),
                 state=JobState(job.state),

@@ -274,3 +274,14 @@ def test_a_report_about_cards_of_another_node_changes_nothing(site, manual_clock
     )
     assert site.gpu(other.cards[0].uuid).quarantined_at is None
     other.close()
+
+
+def test_work_whose_card_comes_into_quarantine_or_out_of_it_is_another_version_to_the_planner(site):
+    job = site.run()
+    versions = [job.version]
+    for faults in (GpuFaults(remap_pending=True), GpuFaults()):
+        site.health.inject(site.uuid_of(job), faults)
+        site.rounds(3)
+        assert state(job) == "running"
+        versions.append(job.version)
+    assert versions == [versions[0], versions[0] + 1, versions[0] + 2]
