@@ -236,6 +236,7 @@ def _hold_slot(slot: Slot, job: Job) -> None:
     card = Gpu.objects.filter(
         pk=slot.gpu_id,
         retired_at__isnull=True,
+        quarantined_at__isnull=True,
         layout_version=slot.layout_version,
         held_units__lte=GPU_UNITS - slot.units,
     )

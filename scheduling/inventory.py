@@ -11,6 +11,7 @@ from portal.kernel.publish import publish
 from scheduling.core.units import GPU_UNITS
 from scheduling.models import Allocation, Gpu, Node, Pool, Slot, SlotKind
 from scheduling.nodes.driver import GpuInfo, Inventory, Sample
+from scheduling.nodes.islands import islands_of
 from scheduling.nodes.wire import encode
 
 #: a reading older than this says nothing about now
@@ -38,9 +39,10 @@ def record_inventory(name: str, inventory: Inventory, *, now: datetime, pool_nam
         "images": list(inventory.images),
     }
     node, _ = Node.objects.update_or_create(name=name, defaults={**facts, "pool": pool})
+    islands = islands_of(inventory.gpus)
     for gpu in inventory.gpus:
         if gpu.uuid not in elsewhere:
-            _record_gpu(node, gpu)
+            _record_gpu(node, gpu, islands[gpu.uuid])
     held = Allocation.objects.filter(node=node, released_at__isnull=True, slot__isnull=False)
     absent = Gpu.objects.filter(node=node, retired_at__isnull=True).exclude(uuid__in=[g.uuid for g in inventory.gpus])
     absent.exclude(pk__in=held.values("slot__gpu_id")).update(retired_at=now)
@@ -59,7 +61,8 @@ def _known_as_it_is(name: str, inventory: Inventory, pool_name: str) -> Node | N
     if not same or node.notes != list(inventory.notes) or node.images != list(inventory.images):
         return None
     # As many as are told; fewer while one was retired, more while one that is absent is still held.
-    if Gpu.objects.filter(node=node, retired_at__isnull=True).count() != len(inventory.gpus):
+    here = Gpu.objects.filter(node=node, retired_at__isnull=True).values_list("uuid", "island")
+    if dict(here) != islands_of(inventory.gpus):
         return None
     Node.objects.filter(pk=node.pk).update(facts=told)
     return node
@@ -72,13 +75,14 @@ def _gpus_elsewhere(name: str, inventory: Inventory) -> dict[str, str]:
     return dict(others.exclude(node__name=name).order_by("uuid").values_list("uuid", "node__name"))
 
 
-def _record_gpu(node: Node, gpu: GpuInfo) -> None:
+def _record_gpu(node: Node, gpu: GpuInfo, island: int) -> None:
     facts = {
         "node": node,
         "index": gpu.index,
         "model": gpu.model,
         "memory_mib": gpu.memory_mib,
         "simulated": gpu.simulated,
+        "island": island,
         "retired_at": None,
     }
     row, _ = Gpu.objects.update_or_create(uuid=gpu.uuid, defaults=facts)

@@ -11,6 +11,7 @@ from scheduling.core.cluster import Outcome, Run, requeued
 from scheduling.core.lifecycle import HOLDING, EndReason, JobEvent, JobState, final_state
 from scheduling.desired import desired_for
 from scheduling.enact import wake_on_commit
+from scheduling.gpu_health import record_health
 from scheduling.inventory import record_inventory, record_samples
 from scheduling.models import Allocation, Gpu, Job, Node, NodeState, Slot
 from scheduling.news import tell
@@ -18,7 +19,7 @@ from scheduling.nodes.driver import Observation, Phase
 from scheduling.nodes.exchange import Desired, Report
 from scheduling.nodes.reconcile import LEASE_OVER
 from scheduling.records.usage import settle
-from scheduling.shaping import ask_of, seconds
+from scheduling.shaping import DRAINED, ask_of, seconds
 from scheduling.transitions import StaleJob, move_job
 from scheduling.wiring import wired
 
@@ -45,13 +46,14 @@ def take_report(report: Report, *, now: datetime, pool: str = "") -> Node:
         raise UnknownNode(report.node)
     _note_alive(node, report, now)
     record_samples(node, report.samples)
+    record_health(node, report.health, boot_id=report.boot_id, now=now)  # before anything is told gone from the cards
     for observation in report.observations:
         try:
             with transaction.atomic():
                 _apply(node, observation, now)
         except StaleJob:
             log.info("allocation %s: its job moved meanwhile, the next report settles it", observation.allocation)
-    if report.observations:
+    if report.observations or report.health:
         node.refresh_from_db(fields=["desired_version"])
     _take_back(node, report)
     return node
@@ -191,7 +193,8 @@ def _release(lead: Allocation, job: Job, now: datetime) -> None:
 
 def _leave(job: Job, now: datetime) -> None:
     """Its last part is free: it ends, or goes back to the queue where it was, calm for a while if it was evicted."""
-    outcome = Outcome.EVICTED if job.end_reason == EndReason.EVICT else Outcome.FAULT
+    evicted = job.end_reason == EndReason.EVICT and job.end_code != DRAINED
+    outcome = Outcome.EVICTED if evicted else Outcome.FAULT
     run = Run(ask=ask_of(job), parts=(), held_at=0)
     ask = requeued(run, now=seconds(now), outcome=outcome, no_evict_s=wired().policy.no_evict_s)
     back = {

@@ -14,10 +14,11 @@ from scheduling.core.remedies import Change, changes_that_would_start
 from scheduling.core.runtimes import ENOUGH, UsedOfLimit
 from scheduling.core.units import GPU_UNITS
 from scheduling.inventory import latest_samples
-from scheduling.models import Allocation, Gpu, Job, JobTransition, Node, NodeState, Outlook, Pool
+from scheduling.models import Allocation, Gpu, GpuEvent, Job, JobTransition, Node, NodeState, Outlook, Pool
 from scheduling.nodes.driver import Sample
 from scheduling.shaping import accepts_work, ask_of, seconds
 from scheduling.snapshot import load_cluster
+from scheduling.troubles import reported_errors, trouble_of
 from scheduling.wiring import wired
 
 #: ends that estimates learn from; what one group of jobs uses is judged by its last 200
@@ -62,12 +63,20 @@ def job_details(jobs: Sequence[Job]) -> dict[int, JobDetail]:
         if row.slot is not None:
             gpu = row.slot.gpu
             gpus[row.job_id].append(HeldGpu(gpu.model, gpu.uuid, gpu.simulated))
+    errors = reported_errors(attempts)
     history: dict[int, list[JobTransition]] = defaultdict(list)
     for move in JobTransition.objects.filter(job__in=list(attempts)).order_by("id"):
         history[move.job_id].append(move)
     reserved = _reserved()
     return {
-        job.pk: _detail(job, leads.get(job.pk), tuple(gpus[job.pk]), tuple(history[job.pk]), reserved.get(job.pk))
+        job.pk: _detail(
+            job,
+            leads.get(job.pk),
+            tuple(gpus[job.pk]),
+            tuple(history[job.pk]),
+            reserved.get(job.pk),
+            errors.get(job.pk),
+        )
         for job in jobs
     }
 
@@ -84,6 +93,7 @@ def _detail(
     gpus: tuple[HeldGpu, ...],
     history: tuple[JobTransition, ...],
     reserved_at: datetime | None,
+    error: GpuEvent | None,
 ) -> JobDetail:
     waiting = job.state == JobState.QUEUED
     done, total = (lead.progress_done, lead.progress_total) if lead else (0, 0)
@@ -92,7 +102,7 @@ def _detail(
         why_waiting=sentence(job.hold_code, job.hold_numbers) if waiting else "",
         position=job.hold_numbers.get("position") if waiting else None,
         node=lead.node.name if lead else "",
-        trouble=lead.node.trouble if lead and lead.released_at is None else "",
+        trouble=trouble_of(job, lead, error),
         gpus=gpus,
         phase=lead.phase if lead else "",
         progress=(done, total) if done or total else None,
@@ -185,15 +195,20 @@ class GpuView:
     simulated: bool
     held: bool
     sample: Sample | None
+    #: why nothing new is placed on it, and since when; empty: it is well
+    quarantine: str = ""
+    quarantined_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class NodeView:
-    """A machine as its page shows it. Unknown figures are None."""
+    """A machine as its page shows it. Unknown figures are None. `agent`: the version of its agent."""
 
     id: int
     name: str
+    pool: str
     state: str
+    agent: str
     driver: str
     cpu_millis: int
     memory_mib: int
@@ -205,15 +220,22 @@ class NodeView:
     trouble: str
     seen_at: datetime | None
     accepts: bool
+    #: seconds since its last report; None: none yet
+    age_s: int | None = None
 
     @property
     def free_gpus(self) -> int:
-        return sum(not gpu.held for gpu in self.gpus)
+        return sum(not gpu.held and not gpu.quarantine for gpu in self.gpus)
+
+    @property
+    def sick_gpus(self) -> int:
+        return sum(bool(gpu.quarantine) for gpu in self.gpus)
 
 
-def node_map(*, now: datetime) -> list[NodeView]:
-    """Every machine with its GPUs and their latest readings, in a fixed number of queries."""
-    gpu_rows = list(Gpu.objects.filter(retired_at__isnull=True).order_by("node_id", "index"))
+def node_map(*, now: datetime, node: int | None = None) -> list[NodeView]:
+    """Every machine, or this one, with its GPUs and their latest readings, in a fixed number of queries."""
+    nodes = Node.objects.select_related("pool").filter(**({} if node is None else {"pk": node}))
+    gpu_rows = list(Gpu.objects.filter(retired_at__isnull=True, node__in=nodes).order_by("node_id", "index"))
     samples = latest_samples([gpu.uuid for gpu in gpu_rows])
     gpus: dict[int, list[GpuView]] = defaultdict(list)
     for gpu in gpu_rows:
@@ -226,22 +248,25 @@ def node_map(*, now: datetime) -> list[NodeView]:
                 simulated=gpu.simulated,
                 held=gpu.held_units > 0,
                 sample=samples.get(gpu.uuid),
+                quarantine=gpu.quarantine_reason,
+                quarantined_at=gpu.quarantined_at,
             )
         )
     used: dict[int, list[int]] = defaultdict(lambda: [0, 0])
-    for node_id, cpu, memory in Allocation.objects.filter(released_at__isnull=True).values_list(
-        "node_id", "cpu_millis", "memory_mib"
-    ):
+    live = Allocation.objects.filter(released_at__isnull=True, node__in=nodes)
+    for node_id, cpu, memory in live.values_list("node_id", "cpu_millis", "memory_mib"):
         used[node_id][0] += cpu
         used[node_id][1] += memory
-    return [_node_view(node, tuple(gpus[node.pk]), used[node.pk], now) for node in Node.objects.all()]
+    return [_node_view(row, tuple(gpus[row.pk]), used[row.pk], now) for row in nodes]
 
 
 def _node_view(node: Node, gpus: tuple[GpuView, ...], used: list[int], now: datetime) -> NodeView:
     return NodeView(
         id=node.pk,
         name=node.name,
+        pool=node.pool.name,
         state=node.state,
+        agent=str(node.facts.get("agent", "")),
         driver=node.driver,
         cpu_millis=node.cpu_millis,
         memory_mib=node.memory_mib,
@@ -253,6 +278,7 @@ def _node_view(node: Node, gpus: tuple[GpuView, ...], used: list[int], now: date
         trouble=node.trouble,
         seen_at=node.seen_at,
         accepts=accepts_work(node, now),
+        age_s=None if node.seen_at is None else max(0, int((now - node.seen_at).total_seconds())),
     )
 
 

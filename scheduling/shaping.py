@@ -2,16 +2,19 @@
 
 from collections import defaultdict
 from collections.abc import Iterable
+from dataclasses import replace
 from datetime import datetime
 
 from scheduling.core.cluster import Ask, Need, Part, Piece, Quota, Shape, Team, Window
-from scheduling.models import Allocation, ClaimedSlot, Job, Node, NodeState, Pool
+from scheduling.models import Allocation, ClaimedSlot, Gpu, Job, Node, NodeState, Pool
 from scheduling.wiring import wired
 from tenants.models import Quota as QuotaRow
 from tenants.models import Team as TeamRow
 from tenants.models import TeamWindow
 
 WEEK = range(7)
+#: the code with which a job is stopped whose node is being emptied: it was in nobody's way, and need not keep calm
+DRAINED = "drained"
 
 
 def seconds(moment: datetime | None) -> int:
@@ -46,6 +49,21 @@ def ask_of(job: Job) -> Ask:
         restarts=job.restarts,
         shape=shape_of(job),
     )
+
+
+def ask_of_run(job: Job, rows: Iterable[Allocation], *, emptying: int = 0) -> Ask:
+    """What a job that holds these rows (with `slot__gpu`) asks for. One with a card in quarantine is left alone to its
+    limit: its card goes to nobody, so it would fall for nothing. Unless its node, `emptying`, is to be emptied."""
+    ask, rows = ask_of(job), list(rows)
+    sick = any(row.slot is not None and row.slot.gpu.quarantined_at for row in rows)
+    if sick and all(row.node_id != emptying for row in rows):
+        return replace(ask, min_runtime_s=ask.limit_s)
+    return ask
+
+
+def usable(card: Gpu) -> bool:
+    """Is it one of its node's cards, to the planner? In quarantine only as long as somebody still holds it."""
+    return card.quarantined_at is None or card.held_units > 0
 
 
 def shape_of(job: Job) -> Shape:

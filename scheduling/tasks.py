@@ -6,7 +6,7 @@ import threading
 from celery import shared_task
 
 from portal.kernel import clock
-from scheduling import node_life
+from scheduling import drains, node_life
 from scheduling import tick as scheduler
 
 _hints = itertools.count(1)
@@ -40,5 +40,7 @@ def tick(hint: int = 0) -> None:
 
 @shared_task(name="scheduling.watch_nodes", ignore_result=True)
 def watch_nodes() -> None:
-    """Notice which enrolled nodes have fallen silent."""
-    node_life.watch_nodes(now=clock.now())
+    """Notice which enrolled nodes have fallen silent, and go on emptying those that are to be empty."""
+    now = clock.now()
+    node_life.watch_nodes(now=now)
+    drains.carry_out_drains(now=now)

@@ -33,3 +33,8 @@ def may_open_workspace(user: User, *, owner_id: int, team_id: int) -> bool:
     """Go in. Its slot is the team's, so who has left the team may still stop what he started, but not work in it."""
     member = Member.objects.filter(user=user, team_id=team_id, role__in=WORKERS)
     return may_use_workspace(user, owner_id=owner_id) and member.exists()
+
+
+def may_run_nodes(user: User) -> bool:
+    """See how each machine and card is, take machines out of use and back, and let new ones join."""
+    return user.is_active and user.is_staff

@@ -7,10 +7,12 @@ from typing import Any
 from portal.kernel.errors import BerthError, Rejected
 from scheduling.nodes.driver import GpuInfo, Inventory, Observation
 from scheduling.nodes.exchange import Desired, Report
+from scheduling.nodes.health import Health
 from scheduling.nodes.wire import BadMessage, decode, encode
 
 MOST_BYTES = 8 * 1024 * 1024
 _COLUMN = range(2**31)  # of a PositiveIntegerField
+_BOOT_MS = range(2**41)  # 69 years since the machine was started
 _ALLOCATION = re.compile(r"[0-9]{1,18}")
 
 
@@ -44,6 +46,9 @@ def _misfits(report: Report) -> Iterator[str]:
         yield from _odd_observation(observation)
     if report.inventory is not None:
         yield from _odd_inventory(report.inventory)
+    for health in report.health:
+        if not _is_health(health):
+            yield f"the health of the GPU '{health.gpu_uuid[:80]}' has a value that cannot be."
 
 
 def _odd_observation(seen: Observation) -> Iterator[str]:
@@ -67,9 +72,17 @@ def _odd_inventory(inventory: Inventory) -> Iterator[str]:
         yield "an inventory lists a GPU twice."
 
 
+def _is_health(health: Health) -> bool:
+    short = 0 < len(health.gpu_uuid) <= 80 and len(health.xids) <= 64
+    times = [health.boot_ms, *(xid.boot_ms for xid in health.xids)]
+    counts = [health.leaked_mib, health.ecc_uncorrected or 0]
+    numbers = all(xid.number in _COLUMN for xid in health.xids) and all(time in _BOOT_MS for time in times)
+    return short and numbers and min(counts) >= 0
+
+
 def _fits(gpu: GpuInfo) -> bool:
     memory = 0 if gpu.memory_mib is None else gpu.memory_mib
-    return 0 < len(gpu.uuid) <= 80 and len(gpu.model) <= 80 and 0 <= gpu.index < 2**15 and memory in _COLUMN
+    return 0 < len(gpu.uuid) <= 80 and len(gpu.model) <= 80 and 0 <= gpu.index < 2**15 - 1 and memory in _COLUMN
 
 
 def answer(desired: Desired, *, unchanged: bool) -> dict[str, Any]:

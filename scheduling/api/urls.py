@@ -1,8 +1,14 @@
 from django.urls import path
 
-from scheduling.api import views
+from scheduling.api import machines, views
 
 urlpatterns = [
     path("nodes/join", views.NodeJoin.as_view(), name="api-node-join"),
     path("nodes/exchange", views.NodeExchange.as_view(), name="api-node-exchange"),
+    path("nodes", machines.NodeList.as_view(), name="api-nodes"),
+    path("nodes/<slug:name>", machines.NodeItem.as_view(), name="api-node"),
+    path("nodes/<slug:name>/drain", machines.NodeDrain.as_view(), name="api-node-drain"),
+    path("nodes/<slug:name>/cordon", machines.NodeCordon.as_view(), name="api-node-cordon"),
+    path("nodes/<slug:name>/return", machines.NodeReturn.as_view(), name="api-node-return"),
+    path("nodes/<slug:name>/gpus/<str:uuid>/clear", machines.GpuClear.as_view(), name="api-gpu-clear"),
 ]

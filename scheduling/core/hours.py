@@ -19,7 +19,8 @@ class Split:
     used      held by a run                          idle      held by a run that does nothing with it
     reserved  claimed for a job whose victims have   stranded  no MIG instance can use it any more
               gone, or booked in the calendar
-    draining  free on a node that is being emptied   broken    free on a node that takes no work otherwise
+    draining  free on a node that is being emptied   broken    out of order, or free on a node that takes no work
+                                                               otherwise
     free      the rest
     """
 
@@ -54,6 +55,8 @@ def split(cluster: Cluster, now: int, *, idle: Iterable[int] = (), recut: bool =
     booked = {node for b in cluster.bookings if b.starts <= now < b.ends for node in b.nodes}
     pools: dict[str, Split] = {}
     for node in cluster.nodes:
+        if node.out_of_order:
+            pools[node.pool] = pools.get(node.pool, Split()) + Split(broken=node.out_of_order * GPU_UNITS)
         for gpu in node.gpus:
             on_card = held.get(gpu.id, [])
             unused = sum(piece.units for job, piece in on_card if job in doing_nothing)

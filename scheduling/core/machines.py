@@ -42,7 +42,8 @@ class Node:
     cpu_millis and memory_mib are what the whole machine offers to jobs; what is free follows from the runs.
     `reserved_*` is taken by something that is no job. `accepts`: ready for new work; a drained or silent node does
     not, and its cards no longer count as capacity except where somebody still holds them. `draining`: it is being
-    emptied (and accepts nothing), so whatever is suspended there leaves as well.
+    emptied (and accepts nothing), so whatever is suspended there leaves as well. `out_of_order`: further cards that
+    the machine has and that nobody may use, not among `gpus`.
     """
 
     id: int
@@ -57,6 +58,7 @@ class Node:
     reserved_cpu_millis: int = 0
     reserved_memory_mib: int = 0
     draining: bool = False
+    out_of_order: int = 0
 
 
 @dataclass(frozen=True, slots=True)

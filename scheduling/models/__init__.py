@@ -2,7 +2,7 @@ from scheduling.models.allocation import Allocation
 from scheduling.models.claim import Booking, Claim, ClaimedSlot
 from scheduling.models.enrolment import Enrolment, JoinToken
 from scheduling.models.job import Job, JobTransition
-from scheduling.models.node import Gpu, Node, NodeState, Pool, Slot, SlotKind
+from scheduling.models.node import Gpu, GpuEvent, Node, NodeState, Pool, Slot, SlotKind
 from scheduling.models.usage import Outlook, PastUse
 
 __all__ = [
@@ -12,6 +12,7 @@ __all__ = [
     "ClaimedSlot",
     "Enrolment",
     "Gpu",
+    "GpuEvent",
     "Job",
     "JobTransition",
     "JoinToken",

@@ -48,6 +48,8 @@ class Node(models.Model):
     # Desired state: bumped in the transaction that changes what should run here; the agent ignores anything older.
     desired_version = models.PositiveBigIntegerField(default=1)
     seen_at = models.DateTimeField(null=True)  # when the last exchange was answered
+    # While it is being emptied: when what cannot move is stopped, too; none: it runs to its own end.
+    drain_by = models.DateTimeField(null=True)
     returns_to = models.CharField(max_length=10, blank=True)  # the state before it was lost
     facts = models.JSONField(default=dict, blank=True)  # the whole inventory as it was last told
     trouble = models.CharField(max_length=300, blank=True)  # what the agent cannot do right now, e.g. engine away
@@ -71,6 +73,13 @@ class Gpu(models.Model):
     # Moves in the same transaction as each Allocation, so a whole card and a slice of it can never both be held.
     held_units = models.PositiveIntegerField(default=0)
     retired_at = models.DateTimeField(null=True, blank=True)
+    # In quarantine nothing new is placed on it, see gpu_health.py. `severity`: what becomes of what runs there.
+    quarantined_at = models.DateTimeField(null=True)
+    quarantine_code = models.CharField(max_length=40, blank=True)
+    quarantine_reason = models.CharField(max_length=300, blank=True)
+    quarantine_severity = models.CharField(max_length=10, blank=True)
+    # The boot of the machine in which it does not come back by itself; empty: the next clean check brings it back.
+    quarantine_boot_id = models.CharField(max_length=64, blank=True)
 
     class Meta:
         ordering = ["node_id", "index"]
@@ -78,10 +87,37 @@ class Gpu(models.Model):
             models.CheckConstraint(
                 condition=Q(held_units__gte=0) & Q(held_units__lte=GPU_UNITS), name="gpu_holds_no_more_than_itself"
             ),
+            models.CheckConstraint(
+                condition=Q(quarantined_at__isnull=True, quarantine_reason="")
+                | (Q(quarantined_at__isnull=False) & ~Q(quarantine_reason="")),
+                name="quarantine_has_a_reason",
+            ),
         ]
 
     def __str__(self) -> str:
         return self.uuid
+
+
+class GpuEvent(models.Model):
+    """An error that a card's driver reported, once each however often it is told, with the job that had the card."""
+
+    gpu = models.ForeignKey(Gpu, on_delete=models.CASCADE, related_name="events")
+    at = models.DateTimeField()
+    boot_id = models.CharField(max_length=64, blank=True)
+    boot_ms = models.PositiveBigIntegerField()
+    xid = models.PositiveIntegerField()
+    sentence = models.CharField(max_length=300)
+    job = models.ForeignKey("scheduling.Job", null=True, on_delete=models.SET_NULL, related_name="gpu_events")
+    attempt = models.PositiveIntegerField(default=0)
+
+    class Meta:
+        ordering = ["-at", "-id"]
+        constraints = [
+            models.UniqueConstraint(fields=["gpu", "boot_id", "boot_ms", "xid"], name="each_gpu_event_once"),
+        ]
+
+    def __str__(self) -> str:
+        return f"Xid {self.xid} of {self.gpu_id}"
 
 
 class SlotKind(models.TextChoices):

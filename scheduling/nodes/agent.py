@@ -10,6 +10,7 @@ import logging
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 
 from portal.kernel import clock
 from scheduling.nodes.driver import (
@@ -25,9 +26,12 @@ from scheduling.nodes.driver import (
     Sample,
 )
 from scheduling.nodes.exchange import Desired, Exchange, Report
+from scheduling.nodes.gpu_check import GpuCheck
+from scheduling.nodes.health import Health
 from scheduling.nodes.lease import STOP_GRACE_S, Lease
 from scheduling.nodes.probe import answers
 from scheduling.nodes.reconcile import Actions, Launch, Memory, describe, diff
+from scheduling.nodes.version import VERSION
 
 log = logging.getLogger("berth.agent")
 
@@ -69,6 +73,7 @@ class Agent:
         self._outdated = ""  # why the control plane's desired state is not taken
         self._probe = probe
         self._memory = Memory()
+        self._gpus = GpuCheck(driver)
         self._lock = threading.RLock()  # guards _memory and _seen
         self._seen: dict[str, Observation] = {}
         self._desired = Desired(version=0)
@@ -138,6 +143,11 @@ class Agent:
             else:
                 self._forget_absent(seen)
                 said = tuple(describe(self._desired.parts, seen, self._memory, busy_before))
+        health: tuple[Health, ...] = ()
+        if seen is not None and self.answered_at is not None:  # before that nobody knows whose the cards are
+            with self._lock:
+                here = seen.keys() | self._memory.launches.keys() | self._memory.stopping
+            said, health = self._gpus.look(said, self._desired.parts, here)
         wanted = {part.spec.allocation for part in self._desired.parts}
         sent_at = clock.boottime()
         try:
@@ -150,6 +160,7 @@ class Agent:
                     inventory=inventory,
                     observations=said,
                     samples=samples,
+                    health=health,
                     trouble=trouble or self._outdated,
                     orphans=len(set(seen or ()) - wanted),
                 )
@@ -162,8 +173,11 @@ class Agent:
         with self._lock:
             self._drop_memory_of_others()
             actions = diff(self._desired.parts, seen, self._memory)
-            self._act(actions)
-            busy = bool(self._memory.launches or self._memory.probing or self._memory.stopping)
+            here = seen.keys() | self._memory.launches.keys() | self._memory.stopping
+        launch = self._gpus.startable(actions.launch, self._desired.parts, here)  # a driver's call: not under the lock
+        with self._lock:
+            self._act(replace(actions, launch=launch))
+            busy = bool(self._memory.launches or self._memory.probing or self._memory.stopping or self._gpus.waiting)
         return min(BUSY_INTERVAL_S, self._desired.interval_s) if busy else self._desired.interval_s
 
     def _answered(self, desired: Desired, sent_at: float) -> None:
@@ -221,7 +235,8 @@ class Agent:
         inventory: Inventory | None = None
         samples: tuple[Sample, ...] = ()
         if at - self._inventory_at >= INVENTORY_INTERVAL_S:
-            inventory = self._inventory = self._describe(self.driver.inventory())
+            inventory = self._inventory = replace(self._describe(self.driver.inventory()), agent=VERSION)
+            self._gpus.know(inventory)
             self._inventory_at = at
         if at - self._sampled_at >= SAMPLE_INTERVAL_S:
             samples = tuple(self.driver.sample())

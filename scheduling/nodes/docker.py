@@ -1,4 +1,7 @@
-"""The real driver: a Docker Engine on this machine. `engine/options.py` says what a container may and may not do."""
+"""The real driver: a Docker Engine on this machine. `engine/options.py` says what a container may and may not do.
+
+Long because the verbs share one picture of what the engine has; how each is done stands in `engine/`.
+"""
 
 import contextlib
 import logging
@@ -31,9 +34,11 @@ from scheduling.nodes.engine.images import Abandoned, Attempt, Images
 from scheduling.nodes.engine.names import ALLOCATION, PORT, SITE, Names, is_plain
 from scheduling.nodes.engine.network import Networks
 from scheduling.nodes.engine.options import bind, create_options
+from scheduling.nodes.engine.owners import in_containers
 from scheduling.nodes.engine.starting import refuse_if_it_cannot_run
 from scheduling.nodes.engine.turns import Turns
 from scheduling.nodes.gpus import GpuSource
+from scheduling.nodes.health import Reading
 from scheduling.nodes.volumes import Volumes
 
 log = logging.getLogger(__name__)
@@ -93,6 +98,11 @@ class DockerDriver:
 
     def sample(self) -> Sequence[Sample]:
         return self._gpus.sample()
+
+    def gpu_health(self) -> tuple[Reading, ...] | None:
+        """As `WatchesGpus` says."""
+        with self._engine.answering():
+            return in_containers(self._gpus.health(), self._mine)
 
     def check_network(self) -> None:
         """Make the firewall stand. Raises LaunchRefused("firewall-missing") where it cannot."""

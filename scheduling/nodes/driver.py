@@ -131,6 +131,7 @@ class Inventory:
     disk_free_mib: int | None = None
     infiniband: tuple[InfinibandPort, ...] = ()
     labels: tuple[tuple[str, str], ...] = ()  # as Node Feature Discovery names them
+    agent: str = ""  # its version
 
 
 @dataclass(frozen=True, slots=True)

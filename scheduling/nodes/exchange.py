@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 from scheduling.nodes.driver import ContainerSpec, Inventory, Observation, Sample
+from scheduling.nodes.health import Health
 from scheduling.nodes.portal_client import NotAnswered, PortalClient
 from scheduling.nodes.wire import BadMessage, decode, encode
 
@@ -53,8 +54,8 @@ class Report:
 
     agent, start, sequence: which process speaks (a random name, and the count of starts on its disk) and how many
     reports it has made, so that a second agent and a late report are known as such. Empty and 0 in one process, where
-    neither can be. unwoken: it could be woken through a broker, and is not yet. orphans: containers of ours that the
-    held state does not know.
+    neither can be. health: of every card, if it was looked at; always with the end of something that had one. unwoken:
+    it could be woken through a broker, and is not yet. orphans: containers of ours that the held state does not know.
     """
 
     node: str
@@ -63,6 +64,7 @@ class Report:
     inventory: Inventory | None = None
     observations: tuple[Observation, ...] = ()
     samples: tuple[Sample, ...] = ()
+    health: tuple[Health, ...] = ()
     trouble: str = ""
     held_epoch: int = 0
     orphans: int = 0

@@ -12,6 +12,9 @@ from threading import Lock
 from typing import Any, Protocol
 
 from scheduling.nodes.driver import GpuInfo, Sample
+from scheduling.nodes.health import Process, Reading
+from scheduling.nodes.nvml_health import XidEvents, read_card
+from scheduling.nodes.simulated_health import SimulatedHealth
 
 MIB = 1024 * 1024
 SIMULATED_MODEL = "Simulated GPU"
@@ -35,6 +38,9 @@ class GpuSource(Protocol):
 
     def sample(self) -> tuple[Sample, ...]:
         """One reading of each of them."""
+
+    def health(self) -> tuple[Reading, ...] | None:
+        """The health of each card that answers, its processes without their allocations; None where NVML is broken."""
 
     def driver_version(self) -> str:
         """Of the kernel driver; empty where there is none or it does not say."""
@@ -64,12 +70,22 @@ class NvmlGpus:
             except ImportError:
                 self._trouble = NO_LIBRARY
         self._nvml: Any = nvml
+        self._xids = XidEvents(nvml)
 
     def inventory(self) -> tuple[GpuInfo, ...]:
         return tuple(info for index, card in self._cards() if (info := self._info(index, card)))
 
     def sample(self) -> tuple[Sample, ...]:
         return tuple(sample for _, card in self._cards() if (sample := self._reading(card)))
+
+    def health(self) -> tuple[Reading, ...] | None:
+        handles = self._cards()
+        if not handles and not self._started:
+            return None
+        cards = [(_text(name), card) for _, card in handles if (name := self._ask("nvmlDeviceGetUUID", card))]
+        with self._lock:
+            self._xids.collect(cards)
+        return tuple(read_card(self._ask, self._nvml, card, uuid, self._xids.of(uuid)) for uuid, card in cards)
 
     def driver_version(self) -> str:
         return _text(self._ask("nvmlSystemGetDriverVersion") or "") if self._started else ""
@@ -102,6 +118,7 @@ class NvmlGpus:
                 if not self._started:
                     self._nvml.nvmlInit()
                     self._started = True
+                    self._xids.restart()
                 return int(self._nvml.nvmlDeviceGetCount())
             except self._nvml.NVMLError_LibraryNotFound:
                 self._trouble = NO_DRIVER
@@ -225,6 +242,8 @@ class SimulatedGpus:
         self._because = because
         self._loads: dict[tuple[str, int], SimulatedLoad] = {}
         self._lock = Lock()
+        #: what is wrong with them
+        self.faults = SimulatedHealth()
 
     def inventory(self) -> tuple[GpuInfo, ...]:
         return self._gpus
@@ -233,6 +252,11 @@ class SimulatedGpus:
         with self._lock:
             loads = sorted(self._loads.values(), key=lambda load: load.pid)
         return tuple(simulated_reading(gpu, loads) for gpu in self._gpus)
+
+    def health(self) -> tuple[Reading, ...] | None:
+        with self._lock:
+            loads = sorted(self._loads.values(), key=lambda load: load.pid)
+        return self.faults.readings(self._gpus, [(load.gpu_uuid, process_of(load)) for load in loads])
 
     def driver_version(self) -> str:
         return ""
@@ -251,6 +275,10 @@ class SimulatedGpus:
         """A simulated process is over. Unknown pid: nothing happens."""
         with self._lock:
             self._loads = {key: load for key, load in self._loads.items() if load.pid != pid}
+
+
+def process_of(load: SimulatedLoad) -> Process:
+    return Process(pid=load.pid, memory_mib=load.memory_mib, name="simulated")
 
 
 def simulated_reading(gpu: GpuInfo, all_loads: list[SimulatedLoad]) -> Sample:

@@ -40,6 +40,7 @@ from scheduling.nodes.driver import (
 from scheduling.nodes.engine.names import is_plain
 from scheduling.nodes.engine.turns import Turns
 from scheduling.nodes.gpus import GpuSource
+from scheduling.nodes.health import Reading, owned
 from scheduling.nodes.log_text import clean
 from scheduling.nodes.processes import tree
 from scheduling.nodes.processes.orders import LOOPBACK, environment, user_name, walls
@@ -97,6 +98,18 @@ class ProcessDriver:
 
     def sample(self) -> Sequence[Sample]:
         return self._gpus.sample()
+
+    def gpu_health(self) -> tuple[Reading, ...] | None:
+        """As `WatchesGpus` says."""
+        readings = self._gpus.health()
+        if not readings or not any(reading.processes for reading in readings):
+            return readings
+        try:
+            living = self._living()
+        except OSError as error:
+            raise NodeUnreachable("data-unreadable", f"The data folder cannot be read: {error}.") from error
+        owners = {process.pid: allocation for allocation, there in living.items() for process in there}
+        return owned(readings, lambda pid: owners.get(pid, "") if tree.read(pid) else None)
 
     def observe(self) -> Sequence[Observation]:
         try:

@@ -24,6 +24,8 @@ from scheduling.nodes.driver import (
     Sample,
 )
 from scheduling.nodes.gpus import SimulatedLoad, simulated_reading
+from scheduling.nodes.health import Process, Reading
+from scheduling.nodes.simulated_health import SimulatedHealth
 
 PULL_BYTES = 1_000_000_000  # what a simulated image weighs
 STEP_S = 0.005  # between two looks at the clock
@@ -71,6 +73,8 @@ class SimulatedMachine:
     launching: set[str] = field(default_factory=set)
     abandoned: set[str] = field(default_factory=set)
     started: int = 0
+    #: what is wrong with its GPUs
+    health: SimulatedHealth = field(default_factory=SimulatedHealth)
     lock: RLock = field(default_factory=RLock)
 
 
@@ -149,6 +153,8 @@ class SimulatedDriver:
         if container.faults.never_gone:
             raise NotYetGone("still-there", "The simulated container does not go away.")
         with machine.lock:
+            for device in container.spec.devices if not container.gone else ():
+                machine.health.left(device.uuid, _process(container))
             container.gone = True
             if not container.faults.haunting:
                 machine.containers.pop(allocation, None)
@@ -183,6 +189,14 @@ class SimulatedDriver:
         ]
         return [simulated_reading(gpu, loads) for gpu in self._inventory.gpus]
 
+    def gpu_health(self) -> tuple[Reading, ...] | None:
+        """As `WatchesGpus` says."""
+        self._answer_or_be_away()
+        with self._machine.lock:
+            there = [c for _key, c in sorted(self._machine.containers.items()) if not c.gone and not c.has_exited()]
+            running = [(device.uuid, _process(c)) for c in there for device in c.spec.devices if c.faults.gpu_use[1]]
+            return self._machine.health.readings(self._inventory.gpus, running)
+
     def logs(self, allocation: str, *, tail: int) -> Iterator[bytes]:
         self._answer_or_be_away()
         container = self._machine.containers.get(allocation)
@@ -215,6 +229,10 @@ class SimulatedDriver:
             if self._serve:
                 container.server = _server_of(container)
             machine.containers[spec.allocation] = container
+
+
+def _process(container: Container) -> Process:
+    return Process(container.number, container.faults.gpu_use[1], "simulated", container.spec.allocation)
 
 
 def _observation(container: Container) -> Observation:

@@ -56,7 +56,8 @@ def _claim_slot(gpu: int, job: Job, victims: Sequence[Job]) -> Slot:
     slot = Slot.objects.filter(gpu=gpu, kind=SlotKind.WHOLE, retired_at__isnull=True).first()
     if slot is None:
         raise SlotTaken(f"card {gpu} has no slot any more")
-    free = Slot.objects.filter(Q(held_by__isnull=True) | Q(held_by__in=victims), pk=slot.pk, claimed_for__isnull=True)
+    holders = Q(held_by__isnull=True) | Q(held_by__in=victims)
+    free = Slot.objects.filter(holders, pk=slot.pk, claimed_for__isnull=True, gpu__quarantined_at__isnull=True)
     if not free.update(claimed_for=job, claimed_over=F("held_by")):
         raise SlotTaken(f"slot {slot.pk} is held or claimed by somebody else")
     return slot
@@ -77,7 +78,7 @@ def expire_claims(*, now: datetime) -> int:
     """End the claims that came to nothing. One whose victims are gone is fulfilled however late: they would have fallen
     for nothing."""
     ended = 0
-    for claim in Claim.objects.select_related("job").prefetch_related("slots__node"):
+    for claim in Claim.objects.select_related("job").prefetch_related("slots__node", "slots__slot__gpu"):
         if why := _void(claim, now):
             log.warning("the claim of job %s ended: %s", claim.job_id, why)
             ended += end_claim(claim.job, now=now)
@@ -90,6 +91,8 @@ def _void(claim: Claim, now: datetime) -> str:
         return "its job does not wait"
     if any(not accepts_work(row.node, now) for row in claim.slots.all()):
         return "its node takes no work"
+    if any(row.slot is not None and row.slot.gpu.quarantined_at for row in claim.slots.all()):
+        return "a card of it is in quarantine"
     if claim.expires_at <= now and _remaining(claim):
         return "its time is over and somebody is still there"
     return ""
