@@ -24,9 +24,10 @@ __all__ = [
 
 
 class HoldCode(StrEnum):
-    """Why a job waits: the dominant obstacle. The numbers that go with each code are named in `explain.SENTENCES`."""
+    """Why a job waits: the dominant obstacle once the plan is carried out. The numbers that go with each code are named
+    in `explain.SENTENCES`."""
 
-    NO_NODES = "no_nodes"  # no node that could hold it accepts work now
+    NO_NODES = "no_nodes"  # no node that could hold it accepts work now, or there is no node at all
     NEVER_FITS = "never_fits"  # no node is of that kind (`Lack`); refused at submit, may come true when nodes leave
     NOT_BEFORE = "not_before"  # it asked for a later start
     TEAM_WINDOW = "team_window"  # its team may start work at other hours
@@ -37,14 +38,15 @@ class HoldCode(StrEnum):
     CLAIMED = "claimed"  # others are stopping for it
     GPUS_BUSY = "gpus_busy"
     ISLAND_BUSY = "island_busy"  # enough GPUs may be free, but not in one NVLink island, as it asks for
-    SLICES_BUSY = "slices_busy"  # no card has a share or instance of that size free
+    SLICES_BUSY = "slices_busy"  # no card that it may use has a share or instance of that size free
     GANG_BUSY = "gang_busy"  # some replicas would fit, not all
     CPU_BUSY = "cpu_busy"
     MEMORY_BUSY = "memory_busy"
     TOPOLOGY = "topology"  # enough is free, but not close together
-    RESERVED = "reserved"  # it would fit, but would delay a job that is ahead of it
-    BEHIND = "behind"  # it would fit, but an older job is first
+    RESERVED = "reserved"  # it would fit, but would delay another job that its place is kept for
+    BOOKED = "booked"  # it would fit, but a team has booked the node
     PINNED = "pinned"  # suspended: its own GPUs are in use
+    NEXT = "next"  # what stood in its way at its turn went away in the same cycle: the next one looks at it again
 
 
 class Lack(IntEnum):

@@ -7,23 +7,29 @@ remembered for those that are like it.
 """
 
 from dataclasses import replace
+from enum import IntEnum
 from typing import TYPE_CHECKING
 
 from scheduling.core.books import Held
 from scheduling.core.cluster import Ask, Claim, Part, Shape, calm_until
-from scheduling.core.decisions import Cause, HoldCode, Place, Reserve, Stop, Suspend
+from scheduling.core.decisions import HoldCode, Place, Reserve, Stop, Suspend
 from scheduling.core.lifecycle import EndReason
 from scheduling.core.minima import Minima
-from scheduling.core.obstacles import capacity_cause, rights_cause
-from scheduling.core.places.filters import Want
+from scheduling.core.places.filters import Want, linked, merged
 from scheduling.core.queue import Kind
 from scheduling.core.rights import missing_right
 
 if TYPE_CHECKING:
     from scheduling.core.plan import Cycle
 
-#: obstacles that have nothing to do with CPU and memory: they hold for every job of the same family
-BINDS_ALL = frozenset({HoldCode.GPUS_BUSY, HoldCode.ISLAND_BUSY, HoldCode.NO_NODES})
+
+class Obstacle(IntEnum):
+    """What a blocked job lacks, by how many others lack it too: those with such a limit or a longer one, all of its
+    kind, or all of its family. What it is told is looked up when the plan is made (`reasons`)."""
+
+    TIME = 1
+    SIZE = 2
+    CARDS = 3
 
 
 class Ladder:
@@ -31,28 +37,29 @@ class Ladder:
 
     def __init__(self, cycle: "Cycle") -> None:
         self.cycle, self.state, self.now, self.policy = cycle, cycle.state, cycle.now, cycle.policy
-        self.causes, self.tournament, self.eviction = cycle.causes, cycle.tournament, cycle.eviction
+        self.tournament, self.eviction = cycle.tournament, cycle.eviction
         #: jobs that hold something because of this plan
         self.taken: list[int] = []
         self._reserved: dict[tuple[str, int], int] = {}
         self._no_fit: dict[tuple[object, ...], Minima] = {}
-        self._why: dict[tuple[object, ...], Cause] = {}
+        self._lacks: dict[tuple[object, ...], Obstacle] = {}
         self._would_fit: dict[tuple[object, ...], tuple[int, Shape]] = {}
 
-    def climb(self, ask: Ask, kind: Kind) -> Cause | None:
-        """The ladder of disruption for one job. None: it got its place; else why it goes on waiting."""
+    def climb(self, ask: Ask, kind: Kind) -> None:
+        """The ladder of disruption for one job. What comes of it is in the cycle's lists."""
         self.state.promises.asks(ask.job, self.state.evictable_from(ask, self.now))
         if ask.not_before > self.now:
-            return self.causes.of(HoldCode.NOT_BEFORE, starts=ask.not_before)
+            return
         if ask.pinned:
-            return self._resume(ask, kind)
+            self._resume(ask, kind)
+            return
         lacking: list[tuple[str, int, HoldCode]] = []
         full: list[tuple[str, int, HoldCode | None]] = []
         for pool, units in self._in_order(kind):
             code = missing_right(self.state.trees[pool], ask, units)
             if code is None:
                 if self._fits(ask, kind, pool, units):
-                    return None
+                    return
                 full.append((pool, units, None))
             elif code is HoldCode.POOL_FULL:
                 full.append((pool, units, code))
@@ -64,28 +71,25 @@ class Ladder:
         for pool, units, _ in where:
             claim = self.eviction.make_room(ask, kind, pool, units)
             if claim is not None:
-                return self._claim(claim)
+                self._claim(claim)
+                return
         if where:
             kind.evicts = self.eviction.rights.rotates(kind)  # turns depend on each job's own size
-        if not full:
-            pool, units, code = lacking[0]
-            cause = rights_cause(self.causes, self.state, ask, pool, units, code)
-            if code is not HoldCode.USER_LIMIT:
-                self._bury(kind, 0, cause, may_evict=may_evict)
-            return cause
-        return self._reserve(ask, kind, full, may_evict=may_evict)
+        if full:
+            self._reserve(ask, kind, full, may_evict=may_evict)
+        elif lacking[0][2] is not HoldCode.USER_LIMIT:
+            self._bury(kind, 0, may_evict=may_evict)
 
-    def _bury(self, kind: Kind, limit_s: int, cause: Cause, *, may_evict: bool) -> None:
+    def _bury(self, kind: Kind, limit_s: int, *, may_evict: bool, all_alike: bool = False) -> None:
         """Nothing that comes after and is like this one can fare better. Where turns are taken, that holds for those
         behind it on its own line only; after a job that was not free to evict, it does not hold at all."""
         if not kind.evicts:
-            kind.dead_from, kind.cause = min(kind.dead_from, limit_s), cause
-            whole_family = cause.code in BINDS_ALL and self.eviction.nobody(kind)
+            kind.dead_from = min(kind.dead_from, limit_s)
+            whole_family = all_alike and self.eviction.nobody(kind)
             if whole_family:
-                kind.family.dead_from, kind.family.cause = min(kind.family.dead_from, limit_s), cause
+                kind.family.dead_from = min(kind.family.dead_from, limit_s)
             self.tournament.buried(kind, family=whole_family)
         elif may_evict:
-            kind.cause = cause
             self.tournament.bury(kind, limit_s)
 
     def _in_order(self, kind: Kind) -> list[tuple[str, int]]:
@@ -129,23 +133,24 @@ class Ladder:
         self.cycle.done.add(ask.job)
         self.cycle.places.append(Place(ask.job, ask.version, parts, pool))
 
-    def _resume(self, ask: Ask, kind: Kind) -> Cause | None:
+    def _resume(self, ask: Ask, kind: Kind) -> None:
         """A suspended job returns to its own cards or not at all."""
         pool = self.state.ledger.hosts[ask.pinned[0].node].node.pool
         units = sum(self.state.units_of(part, pool) for part in ask.pinned)
         code = missing_right(self.state.trees[pool], ask, units)
         if code is not None and code is not HoldCode.POOL_FULL:
-            return rights_cause(self.causes, self.state, ask, pool, units, code)
+            return
         if code is not None or not self.state.search.is_free(ask.pinned, ask.team, self.now + ask.limit_s):
             may_evict = ask.may_evict_from <= self.now
             claim = self.eviction.return_to(ask, kind, pool, units) if may_evict else None
-            return self.causes.of(HoldCode.PINNED) if claim is None else self._claim(claim)
+            if claim is not None:
+                self._claim(claim)
+            return
         for part in ask.pinned:
             self.state.ledger.take(ask.job, part)
         self._place(ask, pool, units, ask.pinned)
-        return None
 
-    def _claim(self, claim: Claim) -> Cause:
+    def _claim(self, claim: Claim) -> None:
         """Victims were found: they go, and the place is kept for its job."""
         self.cycle.claims.append(claim)
         self.taken.append(claim.job)
@@ -159,9 +164,9 @@ class Ladder:
                 self.cycle.suspends.append(Suspend(victim, run.ask.version, claim.job, calm))
             else:
                 self.cycle.stops.append(Stop(victim, run.ask.version, EndReason.EVICT, claim.job))
-        return self.causes.of(HoldCode.CLAIMED, stopping=len(claim.victims))
+        self.cycle.is_claimed(claim.job, stopping=len(claim.victims))
 
-    def _reserve(self, ask: Ask, kind: Kind, full: list[tuple[str, int, HoldCode | None]], *, may_evict: bool) -> Cause:
+    def _reserve(self, ask: Ask, kind: Kind, full: list[tuple[str, int, HoldCode | None]], *, may_evict: bool) -> None:
         """Blocked by capacity: the first few of each top-level team get a time and a place that nobody may move. The
         earliest of all pools and models that will do; ties go to what is liked better."""
         wants = [Want(ask.job, ask.team, ask.shape, pool, self.now + ask.limit_s) for pool, _, _ in full]
@@ -176,35 +181,35 @@ class Ladder:
                     best = (*found, want, line)
         if best is not None:
             at, parts, want, line = best
-            cause = self._blocked(ask, kind, want)  # before the promise: its own would stand in its way
             self._reserved[line] = self._reserved.get(line, 0) + 1
             self.cycle.time_map.promise(ask.job, at, at + ask.limit_s, parts)
             self.cycle.reserves.append(Reserve(ask.job, at, parts, want.pool))
-            return cause
-        causes = []
-        for want, (pool, units, code) in zip(wants, full, strict=True):
-            cause = self._blocked(ask, kind, want)
-            if code is not None and cause.code is HoldCode.RESERVED:
-                cause = rights_cause(self.causes, self.state, ask, pool, units, code)
-            causes.append(cause)
-        # What is buried with it must fail in every pool: the cause that binds the fewest others.
-        cause = min(causes, key=lambda cause: (cause.code is not HoldCode.RESERVED, cause.code in BINDS_ALL))
-        self._bury(kind, ask.limit_s if cause.code is HoldCode.RESERVED else 0, cause, may_evict=may_evict)
-        return cause
+            return
+        # What is buried with it must fail in every pool: the obstacle that stops the fewest others.
+        lacks = min(self._lacking(ask, kind, want, code) for want, (_, _, code) in zip(wants, full, strict=True))
+        limit_s = ask.limit_s if lacks is Obstacle.TIME else 0
+        self._bury(kind, limit_s, may_evict=may_evict, all_alike=lacks is Obstacle.CARDS)
 
-    def _blocked(self, ask: Ask, kind: Kind, want: Want) -> Cause:
+    def _lacking(self, ask: Ask, kind: Kind, want: Want, code: HoldCode | None) -> Obstacle:
         """Would it fit if it were over in a moment? Then it is a reservation that it must not touch."""
         alike = self._alike(ask, kind, want.pool)
-        known = self._why.get(alike) or self._why.get((*alike, ask.shape))
+        known = self._lacks.get(alike) or self._lacks.get((*alike, ask.shape))
         if known is None:
             if self._fits_for_a_moment(want, alike):
-                return self.causes.of(HoldCode.RESERVED)
-            if not self.state.explain and not want.shape.gpus:
-                return self.causes.of(HoldCode.CPU_BUSY)  # nobody is told; only cards bind others of its family
-            known = capacity_cause(self.causes, self.state, want)
-            binds_all = known.code in BINDS_ALL
-            self._why[alike if binds_all else (*alike, ask.shape)] = known
+                return Obstacle.TIME if code is None else Obstacle.SIZE
+            known = Obstacle.SIZE if self._cards_are_free(want) else Obstacle.CARDS
+            self._lacks[alike if known is Obstacle.CARDS else (*alike, ask.shape)] = known
         return known
+
+    def _cards_are_free(self, want: Want) -> bool:
+        """Has any node as many suitable cards free as one replica needs, whatever its CPU and memory?"""
+        gpus, hosts = want.shape.gpus, self.state.ledger.hosts
+        return not gpus or any(
+            linked(group, hosts[host_id].free & cards, want.shape).bit_count() >= gpus
+            for group, cards in merged(self.state.search.options(want.shape, want.pool))
+            for count in range(gpus, group.size + 1)
+            for host_id in group.buckets[count]
+        )
 
     def _fits_for_a_moment(self, want: Want, alike: tuple[object, ...]) -> bool:
         """Tried on the ledger, unless nothing was taken since one that is alike and asked for as much did fit."""

@@ -12,7 +12,7 @@ Every choice is total: ties end in the id.
 
 from scheduling.core.cluster import Part, Shape
 from scheduling.core.ledger import Ledger
-from scheduling.core.places.filters import Options, Want, options_among
+from scheduling.core.places.filters import Offer, Options, Want, merged, options_among
 from scheduling.core.places.gangs import take_gang
 from scheduling.core.places.openings import Openings
 from scheduling.core.places.singles import one_replica
@@ -28,6 +28,7 @@ class Search(Openings):
         super().__init__(ledger, promises, policy, team_of)
         self.scores: Scores | None = None
         self._options: dict[tuple[Shape, str], list[Options]] = {}
+        self._offers: dict[tuple[object, ...], Offer] = {}
 
     def place(self, want: Want) -> tuple[Part, ...] | None:
         """Take a place for every replica, or take nothing and answer None."""
@@ -49,6 +50,13 @@ class Search(Openings):
             found = self._options[shape, pool] = options_among(self.ledger.groups.values(), shape, pool)
         return found
 
+    def offer(self, shape: Shape, form: int, pools: tuple[str, ...]) -> Offer:
+        """The groups of these pools for a shape of this form; the same object for all to which the same ones suit."""
+        options = tuple((pool, merged(self.options(shape, pool))) for pool in pools)
+        key = (form, *((pool, id(group), cards) for pool, groups in options for group, cards in groups))
+        return self._offers.setdefault(key, Offer(options))
+
     def forget_options(self) -> None:
         """The groups changed: nodes came, went or were labelled anew."""
         self._options.clear()
+        self._offers.clear()

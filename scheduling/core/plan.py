@@ -9,7 +9,7 @@ simulator, estimates, what-if questions and the replay of a dumped snapshot. The
     3. fulfil    jobs with a claim go to their place as soon as it is free
     4. walk      the queue in order; each job climbs the ladder alone: fits -> re-cut -> evict (or take a turn) ->
                  reserve -> hold
-    5. explain   one cause for everybody who waits
+    5. explain   one cause for everybody who goes on waiting, as things stand once all this is done
 """
 
 from dataclasses import replace
@@ -25,7 +25,8 @@ from scheduling.core.ordering import Tournament
 from scheduling.core.policy import Policy
 from scheduling.core.preemption import Eviction
 from scheduling.core.promises import Promise
-from scheduling.core.queue import Pair
+from scheduling.core.queue import Kind, Pair
+from scheduling.core.reasons import Reasons
 from scheduling.core.recuts import recuts_for
 from scheduling.core.state import State
 from scheduling.core.windows import all_open_at, windows_of
@@ -44,18 +45,18 @@ class Planner(State):
     def __init__(self, policy: Policy, *, explain: bool = True) -> None:
         self.explain = explain
         self.causes = Causes()
-        self._last_holds: dict[int, Hold] = {}
+        self.last_holds: dict[int, Hold] = {}
         super().__init__(policy)
 
     def load(self, cluster: Cluster) -> None:
         """Start from a snapshot. The garbage collector waits."""
-        self._last_holds.clear()
+        self.last_holds.clear()
         with collector_paused():
             super().load(cluster)
 
     def submit(self, ask: Ask) -> None:
         """As `State` says. It is told anew why it waits: its version may be another."""
-        self._last_holds.pop(ask.job, None)
+        self.last_holds.pop(ask.job, None)
         super().submit(ask)
 
     def plan(self, now: int) -> Plan:
@@ -71,10 +72,8 @@ class Planner(State):
                 self.unclaimed(claim.job, now=now)
         cycle = Cycle(self, now)
         decided = cycle.decide()
-        if not self.explain:
-            return decided
-        self._last_holds = cycle.holds(self._last_holds)
-        return replace(decided, holds=tuple(self._last_holds.values()))
+        self.last_holds = cycle.holds
+        return replace(decided, holds=tuple(cycle.holds.values())) if self.explain else decided
 
     def _lost(self, claim: Claim, now: int) -> bool:
         """Its time is over and its victims are still there. (Where they are gone, a late cycle fulfils it all the same:
@@ -95,7 +94,7 @@ class Cycle:
         self.reserves: list[Reserve] = []
         self.cause_of: dict[int, Cause] = {}
         self.done: set[int] = set()
-        self.standing: list[Pair] = []
+        self.holds: dict[int, Hold] = {}
 
     def decide(self) -> Plan:
         """The steps. Whatever they take from the state they give back at the end."""
@@ -105,7 +104,7 @@ class Cycle:
         self._fulfil()
         self._walk()
         if self.state.explain:
-            self.standing = self.tournament.standing()
+            self._explain(self.tournament.standing())
         self.tournament.close()
         recuts = recuts_for(self.state, self.places)
         self._put_back(mark)
@@ -146,7 +145,9 @@ class Cycle:
             ask = self.state.queue.asks[job]
             if ask.suspended_at <= now - policy.max_parked_s or self._drains(ask):
                 self.stops.append(Stop(job, ask.version, EndReason.PARKED_TOO_LONG))
-                self.cause_of[job] = self.causes.of(HoldCode.PINNED)
+                self.cause_of[job] = self.causes.of(
+                    HoldCode.PINNED, suspended=ask.suspended_at, node=ask.pinned[0].node
+                )
                 self.done.add(job)
 
     def _drains(self, ask: Ask) -> bool:
@@ -195,7 +196,7 @@ class Cycle:
                     self.state.promises.add(
                         node,
                         Promise(booking.starts, booking.ends, host.all, host.node.cpu_millis,
-                                host.node.memory_mib, teams=teams),
+                                host.node.memory_mib, teams=teams, booking=booking.id),
                     )  # fmt: skip
 
     def _parked_until(self, job: int) -> int:
@@ -227,7 +228,11 @@ class Cycle:
             if gone == len(claim.victims):
                 self.places.append(Place(job, ask.version, claim.parts, claim.pool))
             else:
-                self.cause_of[job] = self.causes.of(HoldCode.CLAIMED, stopping=len(claim.victims) - gone)
+                self.is_claimed(job, stopping=len(claim.victims) - gone)
+
+    def is_claimed(self, job: int, *, stopping: int) -> None:
+        """A job waits for so many others to leave the place that is kept for it."""
+        self.cause_of[job] = self.causes.of(HoldCode.CLAIMED, stopping=stopping)
 
     # ---------------------------------------------------------------------------------------- 4. walk
     def _walk(self) -> None:
@@ -250,30 +255,33 @@ class Cycle:
             entry, kind = champion
             ask = asks[entry[6]]
             if ask.job not in self.done:
-                cause = self.ladder.climb(ask, kind)
-                if cause is not None:
-                    self.cause_of[ask.job] = cause
+                self.ladder.climb(ask, kind)
+            if self.is_decided(ask, kind):
+                break
             self.tournament.passed()
 
+    def is_decided(self, ask: Ask, kind: Kind) -> bool:
+        """This job has had its turn: need nobody else be looked at? (A plan looks at all; see `probing`.)"""
+        return False
+
     # ---------------------------------------------------------------------------------------- 5. explain
-    def holds(self, last: dict[int, Hold]) -> dict[int, Hold]:
-        """Everybody who goes on waiting, as they stand in the queue. The same wait for the same cause is the same Hold
-        as the last time: a queue that stands still costs little to tell. (`last` knows no job that was submitted
-        since.)"""
+    def _explain(self, standing: list[Pair]) -> None:
+        """Everybody who goes on waiting, as they stand in the queue, for what stands in their way once this plan is
+        carried out. The same wait for the same cause is the same Hold as the last time: a queue that stands still costs
+        little to tell. (The last holds know no job that was submitted since.)"""
+        self.causes.begin()
         placed = {place.job for place in self.places}
-        asks, cause_of = self.state.queue.asks, self.cause_of
-        holds: dict[int, Hold] = {}
-        for entry, kind in self.standing:
+        asks, cause_of, last = self.state.queue.asks, self.cause_of, self.state.last_holds
+        reasons = Reasons(self)
+        for entry, kind in standing:
             job = entry[6]
             if job in placed:
                 continue
-            cause = cause_of.get(job) or kind.cause or kind.family.cause
-            assert cause is not None, f"job {job} was never looked at"
+            cause = cause_of.get(job) or kind.cause or reasons.of(asks[job], kind)
             hold = last.get(job)
             if hold is None or hold.cause is not cause:
                 hold = Hold(job, asks[job].version, cause)
-            holds[job] = hold
-        return holds
+            self.holds[job] = hold
 
     def _put_back(self, mark: int) -> None:
         """The plan is made; the state waits for what really happens."""

@@ -23,7 +23,8 @@ NOTHING: Mapping[int, int] = MappingProxyType({})
 
 @dataclass(frozen=True, slots=True)
 class Promise:
-    """[starts, ends) on one node. `cards`: bits. `teams`: who is not barred by it (a booking's own teams)."""
+    """[starts, ends) on one node. `cards`: bits. `teams`: who is not barred by it (a booking's own teams). `booking`:
+    the id of the booking that it stands for, 0 for none."""
 
     starts: int
     ends: int
@@ -34,6 +35,7 @@ class Promise:
     teams: frozenset[int] = frozenset()
     #: cards above a suspended job: work that can be evicted by then may take them all the same
     parked: bool = False
+    booking: int = 0
 
 
 class Promises:
@@ -46,6 +48,8 @@ class Promises:
         self.ends: dict[int, int] = {}
         #: who is asking now, and from when on it could be evicted again
         self._asking, self._evictable_from = 0, NEVER
+        #: what if nobody had booked anything?
+        self.without_bookings = False
         #: there are cards above suspended jobs, so that it matters who asks
         self.parked = False
         #: node id -> (node, its `moves`, when each of its cards is free, the same in order)
@@ -107,8 +111,11 @@ class Promises:
         self._asking, self._evictable_from = job, evictable_from
 
     def _binds(self, promise: Promise) -> bool:
-        """The cards above a suspended job are open to itself, and to work that can make way for it in time."""
-        return not promise.parked or not (promise.job == self._asking or self._evictable_from <= promise.starts)
+        """What is kept for a job is open to itself, and the cards above a suspended one to work that can make way for
+        it in time."""
+        if promise.booking:
+            return not self.without_bookings
+        return promise.job != self._asking and not (promise.parked and self._evictable_from <= promise.starts)
 
     def limits(
         self, host: Host, team: int, until: int, gone: Set[int] = NOBODY, saves: Mapping[int, int] = NOTHING

@@ -11,6 +11,7 @@ from heapq import heappop, heappush
 
 from scheduling.core.cluster import Ask, Shape
 from scheduling.core.decisions import Cause
+from scheduling.core.places.filters import Offer
 from scheduling.core.policy import Policy, SizeRule
 
 NEVER = 1 << 62
@@ -26,29 +27,30 @@ Rank = tuple[int, int, Costs]
 class Family:
     """Kinds that differ in CPU and memory only. What fails for want of cards or rights fails for all of them."""
 
-    __slots__ = ("cause", "dead_from", "form", "kinds")
+    __slots__ = ("dead_from", "form", "kinds")
 
     def __init__(self, form: int) -> None:
         self.form, self.kinds = form, 0
         self.dead_from = NEVER
-        self.cause: Cause | None = None
 
 
 class Kind:
     """Jobs that are one to every decision: same team, shape, tier and right to be evicted. A suspended job is its own.
 
     `costs`: (pool, units) for each pool that may serve it, in its order of preference. `dead_from`: within the present
-    plan, jobs of this kind with such a limit or a longer one need not be tried any more, for `cause`; `evicts`: no
-    search for victims has failed yet.
+    plan, jobs of this kind with such a limit or a longer one need not be tried any more; `cause`: none of them is tried
+    at all, for this; `evicts`: no search for victims has failed yet.
     """
 
-    __slots__ = ("cause", "costs", "dead_from", "evicts", "family", "jobs", "preemptible", "rank", "shape", "team",
-                 "tier")  # fmt: skip
+    __slots__ = ("cause", "costs", "dead_from", "evicts", "family", "jobs", "offers", "preemptible", "rank", "shape",
+                 "team", "tier")  # fmt: skip
 
     def __init__(self, ask: Ask, tier: int, family: Family) -> None:
         self.family = family
         self.team, self.shape, self.tier, self.preemptible = ask.team, ask.shape, tier, ask.preemptible
         self.costs: Costs = ()
+        #: by pools, what their nodes offer it, for `rooms`: known until it costs something else
+        self.offers: dict[tuple[str, ...], Offer] = {}
         self.rank: Rank | None = None
         self.jobs = 0
         self.revive()
@@ -184,7 +186,7 @@ class Queue:
         for kind in self.kinds.values():
             kind.dead_from, kind.cause, kind.evicts = NEVER, None, True
         for family in self.families.values():
-            family.dead_from, family.cause = NEVER, None
+            family.dead_from = NEVER
         self._price(costs_of)
         while self._latest and self._latest[0][0] < now:
             _, job = heappop(self._latest)
@@ -207,6 +209,7 @@ class Queue:
         anew = False
         for kind in fresh:
             kind.costs = costs_of(kind.shape)
+            kind.offers.clear()
             known = self.policy.tiers[kind.tier] if kind.tier < len(self.policy.tiers) else None
             rank = (not (known and known.critical), kind.tier, kind.costs)
             anew = anew or (kind.rank is not None and kind.rank != rank)

@@ -87,6 +87,10 @@ class Account:
         """Is it still within its guarantee with `extra` more?"""
         return self.used + extra <= self.guaranteed
 
+    def is_capped(self) -> bool:
+        """Does it matter here whose work it is? (It, or a team above it, limits what one member may use.)"""
+        return any(account.quota.user_limit is not None for account in self.path())
+
     def path(self) -> tuple["Account", ...]:
         """From just below the root down to this team."""
         steps: list[Account] = []

@@ -72,7 +72,7 @@ def test_a_waiting_workspace_tells_its_place_and_reason(world, node):
     node.tick()
     seen = alice("GET", f"workspaces/{second['id']}")[1]
     assert (seen["state"], seen["queue_place"]) == ("queued", 1)
-    assert seen["reason"] == "It needs 1 GPU on one node; the most that is free on one is 0."
+    assert seen["reason"] == "It needs 1 GPU on one node; the most that is free for it on one is 0."
 
 
 def test_an_idempotency_key_answers_the_same_workspace(world, node):

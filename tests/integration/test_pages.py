@@ -239,7 +239,7 @@ def test_who_waits_sees_his_place_the_reason_and_from_when_a_place_is_kept(alice
     waits = launched(alice, gpus="1", launch_key="k2")
     node.tick()
     shown = words(alice.get(f"/w/{waits.pk}"))
-    assert "It needs 1 GPU on one node; the most that is free on one is 0." in shown
+    assert "It needs 1 GPU on one node; the most that is free for it on one is 0." in shown
     assert "A place is kept for it from 23 Nov 21:00 UTC at the latest." in shown
 
 

@@ -75,7 +75,7 @@ NEVER = "Even with every machine free it could not start."
             {"gpus": 1, "gpu_models": ("H100",)},
             f"{NEVER} No node with the pool and labels that it asks for has a GPU of a model",
         ),
-        ({"gpus": 1, "gpu_memory_mib": 200_000}, f"{NEVER} It asks for 195 GiB of memory on each GPU, and no GPU"),
+        ({"gpus": 1, "gpu_memory_mib": 200_000}, f"{NEVER} It asks for 195.31 GiB of memory on each GPU, and no GPU"),
         ({"gpus": 1, "needs": (Need("zone", ("b",)),)}, f"{NEVER} No node in a pool that it accepts has the labels"),
     ],
 )

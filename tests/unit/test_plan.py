@@ -180,8 +180,8 @@ def test_a_slow_pull_is_given_up_only_when_it_stalls():
 def test_every_hold_makes_a_sentence_with_its_numbers():
     outcome = decide(cluster("n1 a.", ask(1, gpus=2, cpu=4000), ask(2, gpus=1, limit=9000), ask(3, gpus=9)))
     said = {job: sentence(hold.code, dict(hold.numbers)) for job, hold in holds(outcome).items()}
-    assert said[1] == "It needs 2 GPUs on one node; the most that is free on one is 1."
-    assert "reserved" in said[2]
+    assert said[1] == "It needs 2 GPUs on one node; the most that is free for it on one is 1."
+    assert said[2].startswith("There is room for it on node 1 now, but from 1970-01-01 01:00 UTC on that is kept for")
     assert "9 GPUs" in said[3]
 
 

@@ -92,6 +92,16 @@ def merged(options: Iterable[Options]) -> Options:
     return list(groups.values())
 
 
+class Offer:
+    """What nodes could offer at best to all whose asks have one form: the groups of each pool with their suitable
+    cards. There is one for each form and set of groups."""
+
+    __slots__ = ("options",)
+
+    def __init__(self, options: tuple[tuple[str, Options], ...]) -> None:
+        self.options = options
+
+
 def _offers(group: Group, shape: Shape) -> bool:
     """Labels, and one replica on the empty node."""
     if group.cpu_millis < shape.cpu_millis or group.memory_mib < shape.memory_mib or group.size < shape.gpus:

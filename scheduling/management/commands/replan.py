@@ -11,7 +11,7 @@ from django.core.management.base import BaseCommand, CommandError
 from scheduling.core.cluster import Cluster, Part
 from scheduling.core.decisions import Plan
 from scheduling.core.dump import UnreadableDump, load
-from scheduling.core.explain import sentence
+from scheduling.core.explain import Names, sentence
 from scheduling.core.plan import plan
 
 
@@ -37,6 +37,7 @@ class Command(BaseCommand):
 def told(cluster: Cluster, outcome: Plan) -> Iterator[str]:
     """One line for each decision, in the order of the plan."""
     names = {node.id: node.name for node in cluster.nodes}
+    known = Names(names, {team.id: team.name for team in cluster.teams})
 
     def where(parts: tuple[Part, ...]) -> str:
         return "; ".join(
@@ -57,7 +58,7 @@ def told(cluster: Cluster, outcome: Plan) -> Iterator[str]:
     for reserve in outcome.reserves:
         yield f"reserve job {reserve.job} on {where(reserve.parts)} from {_moment(reserve.at)}"
     for hold in outcome.holds:
-        yield f"hold    job {hold.job}: {hold.code}. {sentence(hold.code, dict(hold.numbers))}".rstrip()
+        yield f"hold    job {hold.job}: {hold.code}. {sentence(hold.code, dict(hold.numbers), known)}".rstrip()
 
 
 def _moment(at: int) -> str:
