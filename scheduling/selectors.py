@@ -7,8 +7,8 @@ from datetime import UTC, datetime
 from functools import partial
 
 from scheduling.core.cluster import Ask
-from scheduling.core.explain import sentence
-from scheduling.core.forecast import estimate_starts
+from scheduling.core.explain import Names, sentence
+from scheduling.core.forecast import start_ranges
 from scheduling.core.lifecycle import FINAL, JobState
 from scheduling.core.remedies import Change, changes_that_would_start
 from scheduling.core.runtimes import ENOUGH, UsedOfLimit
@@ -67,7 +67,7 @@ def job_details(jobs: Sequence[Job]) -> dict[int, JobDetail]:
     history: dict[int, list[JobTransition]] = defaultdict(list)
     for move in JobTransition.objects.filter(job__in=list(attempts)).order_by("id"):
         history[move.job_id].append(move)
-    reserved = _reserved()
+    reserved, names = _reserved(), _names(jobs)
     return {
         job.pk: _detail(
             job,
@@ -76,9 +76,17 @@ def job_details(jobs: Sequence[Job]) -> dict[int, JobDetail]:
             tuple(history[job.pk]),
             reserved.get(job.pk),
             errors.get(job.pk),
+            names,
         )
         for job in jobs
     }
+
+
+def _names(jobs: Sequence[Job]) -> Names:
+    """What the machines that their reasons speak of are called; whose a booking is, they do not say. No query where
+    no reason speaks of any."""
+    nodes = {job.hold_numbers["node"] for job in jobs if "node" in job.hold_numbers}
+    return Names(dict(Node.objects.filter(pk__in=nodes).values_list("pk", "name")) if nodes else {})
 
 
 def _reserved() -> dict[int, datetime]:
@@ -94,12 +102,13 @@ def _detail(
     history: tuple[JobTransition, ...],
     reserved_at: datetime | None,
     error: GpuEvent | None,
+    names: Names,
 ) -> JobDetail:
     waiting = job.state == JobState.QUEUED
     done, total = (lead.progress_done, lead.progress_total) if lead else (0, 0)
     return JobDetail(
         job=job,
-        why_waiting=sentence(job.hold_code, job.hold_numbers) if waiting else "",
+        why_waiting=sentence(job.hold_code, job.hold_numbers, names) if waiting else "",
         position=job.hold_numbers.get("position") if waiting else None,
         node=lead.node.name if lead else "",
         trouble=trouble_of(job, lead, error),
@@ -121,21 +130,26 @@ class Estimate:
     learned: bool
 
 
-def estimate(job: Job, *, now: datetime) -> Estimate | None:
-    """The queue run forward twice, nothing new arriving. None for a job that does not wait.
+def estimates(*, now: datetime) -> dict[int, Estimate]:
+    """For every job that waits: the queue run forward twice, nothing new arriving.
 
-    Takes as long as some dozens of cycles: for one job that somebody looks at, not for lists.
+    Takes as long as some dozens of cycles: for somebody who asks, not for lists.
     """
     cluster, policy, at = load_cluster(now), wired().policy, seconds(now)
-    if job.pk not in {ask.job for ask in cluster.asks}:
-        return None
+    if not cluster.asks:
+        return {}
     used = UsedOfLimit()
     ends = _recent_ends()
     for ask, ran_s in ends:
         used.ended(ask, ran_s)
-    likely = estimate_starts(cluster, policy, at, lasting=partial(used.at, percent=50)).get(job.pk)
-    late = estimate_starts(cluster, policy, at, lasting=used.late).get(job.pk)
-    return Estimate(likely_at=_moment(likely), late_at=_moment(late), learned=len(ends) >= ENOUGH)
+    ranges = start_ranges(cluster, policy, at, median=partial(used.at, percent=50), late=used.late)
+    learned = len(ends) >= ENOUGH
+    return {job: Estimate(_moment(start.p50), _moment(start.p90), learned) for job, start in ranges.items()}
+
+
+def estimate(job: Job, *, now: datetime) -> Estimate | None:
+    """For one of them; None for a job that does not wait. It costs as much as for all."""
+    return estimates(now=now).get(job.pk)
 
 
 def changes_that_start(job: Job, *, tiers: Sequence[str], now: datetime) -> tuple[Change, ...]:

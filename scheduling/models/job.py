@@ -34,6 +34,7 @@ class Job(models.Model):
     deadline_at = models.DateTimeField(null=True)  # when it must be over
     deadline_accepted = models.BooleanField(default=False)  # the forward run at submit met it; else it orders nothing
     promised_at = models.DateTimeField(null=True)  # the start that was estimated at submit, where it was asked for
+    start_by_at = models.DateTimeField(null=True)  # the late end (P90) of the first estimate of its start
 
     # The page that shows it, as a live topic, e.g. "workspace.k3x…": its news goes there as well.
     face = models.CharField(max_length=40, blank=True)

@@ -1,6 +1,7 @@
 """The administrator's commands: quotas with one clear refusal, and a snapshot that is planned again to the same plan."""
 
 import re
+from datetime import timedelta
 from io import StringIO
 
 import pytest
@@ -15,6 +16,7 @@ from scheduling.core.plan import plan
 from scheduling.core.policy import Tier
 from scheduling.management.commands.replan import told
 from scheduling.models import Job
+from scheduling.selectors import job_details
 from scheduling.shaping import seconds
 from scheduling.snapshot import load_cluster
 from tenants.models import Quota, Team
@@ -135,6 +137,48 @@ def test_a_booking_keeps_others_away_and_two_never_overlap(people, node):
     assert len(load_cluster(clock.now()).bookings) == 1
 
 
+def test_a_booking_says_whose_work_may_still_run_there_and_that_it_evicts_nobody(people, node):
+    first = submit(people.alice, people.red, gpus=1)
+    submit(people.charlie, people.blue, gpus=1)
+    node.start_everything()
+    times = ("--from", "2026-11-23T12:00", "--to", "2026-11-23T14:00")
+    lines = run("book", "blue", "local", *times).splitlines()
+    assert lines[1] == f"overlap  job {first.pk} of red on local may run until 2026-11-23 19:00 UTC"
+    assert lines[2].startswith("A booking evicts nobody: what runs goes on, at most until its time limit")
+    assert len(lines) == 3
+    later = ("--from", "2026-11-24T12:00", "--to", "2026-11-24T14:00")
+    assert len(run("book", "blue", "local", *later).splitlines()) == 1
+
+
+def test_who_waits_for_a_booked_machine_is_told_whose_it_is_and_until_when(people, node):
+    run("book", "blue", "local", "--from", "2026-11-23T12:00", "--to", "2026-11-23T14:00")
+    waits = submit(people.alice, people.red, gpus=1)
+    node.tick()
+    waits.refresh_from_db()
+    assert waits.hold_code == "booked"
+    assert run("why", str(waits.pk)).splitlines()[1] == (
+        "why      There is room for it on local now, but that is booked for blue from 2026-11-23 12:00 UTC to 2026-11-23 "
+        "14:00 UTC, and its time limit reaches into that."
+    )
+    assert "booked for another team from" in job_details([waits])[waits.pk].why_waiting
+    assert run("why", str(waits.pk)).splitlines()[-1] == "or now   with limit_s 10800"
+
+
+def test_promises_are_kept_or_not_and_the_share_is_told(people, node, lent):
+    assert run("promises") == "all      0 of 0 kept; 0 open"
+    waits = submit(people.bob, people.red, gpus=2)
+    first = Job.objects.get(state="queued")
+    assert run("promises", "--make").splitlines()[0] == "made     1"
+    first.refresh_from_db()
+    assert first.start_by_at is not None
+    assert run("promises", "--make").splitlines() == [
+        "made     0", "normal   0 of 0 kept; 1 open", "all      0 of 0 kept; 1 open",
+    ]  # fmt: skip
+    Job.objects.filter(pk=waits.pk).update(start_by_at=clock.now() - timedelta(minutes=2))
+    assert run("promises").splitlines()[-1] == "all      0 of 1 kept, 0.0 %; 0 open"
+    assert f"promise  to start by {clock.now() - timedelta(minutes=2):%Y-%m-%d %H:%M} UTC" in run("why", str(waits.pk))
+
+
 def test_a_snapshot_is_planned_again_to_the_plan_that_the_live_loop_makes(people, node, lent, tmp_path):
     submit(people.alice, people.red, gpus=2)
     submit(people.charlie, people.blue, gpus=3)
@@ -167,7 +211,7 @@ def test_why_a_job_waits_and_what_would_start_it(people, node):
     node.tick()
     assert run("why", str(waits.pk)).splitlines() == [
         f"job {waits.pk} 'work' of bob in red: queued",
-        "why      It needs 2 GPUs on one node; the most that is free on one is 1.",
+        "why      It needs 2 GPUs on one node; the most that is free for it on one is 1.",
         "place    1",
         "terms    beyond its team's guarantee, tier normal, team shares 210000, person's share 84000, priority 0",
         "kept     a place from 2026-11-23 19:00 UTC at the latest",

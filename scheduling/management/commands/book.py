@@ -1,6 +1,8 @@
 """`manage.py book TEAM NODE… --from … --to …`: these machines are the team's for that time, until pages do it."""
 
 from argparse import ArgumentParser
+from collections import defaultdict
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
 
@@ -8,8 +10,9 @@ from django.core.management.base import BaseCommand, CommandError
 from django.db import transaction
 
 from portal.kernel import clock
-from scheduling.models import Booking, Node
+from scheduling.models import Allocation, Booking, Job, Node
 from tenants.management.asking import started_once, team_named
+from tenants.models import Team
 
 
 class Command(BaseCommand):
@@ -47,6 +50,48 @@ class Command(BaseCommand):
             booking = Booking.objects.create(team=team, starts_at=starts, ends_at=ends, note=options["note"][:200])
             booking.nodes.set(nodes.values())
         self.stdout.write(f"booking {booking.pk}: {', '.join(sorted(nodes))} for {team.slug}")
+        for line in _overlaps(booking, clock.now()):
+            self.stdout.write(line)
+
+
+def _overlaps(booking: Booking, now: datetime) -> Iterator[str]:
+    """Others' work on these machines that may still be there when the booking starts, by time limits, the latest
+    first."""
+    rows = Allocation.objects.filter(
+        released_at__isnull=True, node__in=booking.nodes.all(), lead=True
+    ).select_related("job__team", "node")  # fmt: skip
+    ours = _at_or_below(booking.team_id)
+    found = [
+        (_latest_end(row.job, now), row) for row in rows
+        if row.job.team_id not in ours and _latest_end(row.job, now) > booking.starts_at
+    ]  # fmt: skip
+    for ends, row in sorted(found, key=lambda entry: (-entry[0].timestamp(), entry[1].job_id, entry[1].part)):
+        yield (
+            f"overlap  job {row.job_id} of {row.job.team.slug} on {row.node.name} may run until {ends:%Y-%m-%d %H:%M} "
+            f"UTC"
+        )
+    if found:
+        yield (
+            "A booking evicts nobody: what runs goes on, at most until its time limit, and the team gets its GPUs as "
+            "they are left. Cancel or drain what must be gone by then."
+        )
+
+
+def _at_or_below(team: int) -> set[int]:
+    children: dict[int | None, list[int]] = defaultdict(list)
+    for child, parent in Team.objects.values_list("pk", "parent_id"):
+        children[parent].append(child)
+    found, rest = {team}, [team]
+    while rest:
+        below = children[rest.pop()]
+        found.update(below)
+        rest += below
+    return found
+
+
+def _latest_end(job: Job, now: datetime) -> datetime:
+    """Time limits count RUNNING time: what does not run yet may take all of it from now on."""
+    return (job.running_at or now) + job.limit
 
 
 def _time(text: str) -> datetime:

@@ -1,0 +1,12 @@
+"""The first estimate of each job's start is kept, so that it can be seen how many held."""
+
+from django.db import migrations, models
+
+
+class Migration(migrations.Migration):
+
+    dependencies = [("scheduling", "0012_node_life")]
+
+    operations = [
+        migrations.AddField(model_name="job", name="start_by_at", field=models.DateTimeField(null=True)),
+    ]
