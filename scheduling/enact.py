@@ -16,7 +16,7 @@ from scheduling.core.decisions import Plan, Stop
 from scheduling.core.lifecycle import EndReason
 from scheduling.models import Job, Node
 from scheduling.placing import place_jobs
-from scheduling.records.holds import TermsOf, store_holds, store_reserves
+from scheduling.records.holds import TermsOf, Told, store_holds, store_reserves
 from scheduling.records.usage import Holder, settle
 from scheduling.stopping import STOP_SENTENCES, claim_places, stop_jobs
 from scheduling.wiring import wired
@@ -36,10 +36,11 @@ class Outcome:
     outdated: int = 0
 
 
-def enact(plan: Plan, *, now: datetime, terms: TermsOf | None = None) -> Outcome:
+def enact(plan: Plan, *, now: datetime, terms: TermsOf | None = None, told: Told | None = None) -> Outcome:
     """Apply the plan. Wakes the nodes it touched after the commit.
 
-    `terms`: why jobs stand where they stand in the queue, to be stored with their reasons. Raises CannotEnact.
+    `terms`: why jobs stand where they stand in the queue, to be stored with their reasons. `told`: what is
+    known to be stored already. Raises CannotEnact.
     """
     evictions = _evictions(plan)
     outcome = Outcome()
@@ -55,7 +56,7 @@ def enact(plan: Plan, *, now: datetime, terms: TermsOf | None = None) -> Outcome
             plan.claims, waits=waits, evictions=evictions, credits=plan.credits, now=now
         )
         placed = place_jobs(plan.places, now=now)
-        store_holds(plan.holds, terms)
+        store_holds(plan.holds, terms, told)
         store_reserves(plan.reserves, now)
         wake_on_commit(stopped.nodes | evicted.nodes | placed.nodes)
     outcome.placed, outcome.stopped = len(placed.jobs), len(stopped.jobs) + len(evicted.jobs)

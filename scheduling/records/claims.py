@@ -8,11 +8,11 @@ from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime
 
-from django.db.models import F, OuterRef, Q, Subquery
+from django.db.models import F, OuterRef, Subquery
 
 from scheduling.core.cluster import Claim as Decision
 from scheduling.core.lifecycle import JobState
-from scheduling.models import Allocation, Claim, ClaimedSlot, Job, Slot
+from scheduling.models import Allocation, Claim, ClaimedSlot, Job, Node, Slot
 from scheduling.records.usage import Charges, Holder, settle
 from scheduling.shaping import accepts_work
 
@@ -81,35 +81,34 @@ def end_claims(jobs: Collection[int], *, now: datetime) -> int:
 
 
 def expire_claims(*, now: datetime) -> int:
-    """End the claims that came to nothing. One whose victims are gone is fulfilled however late: they would have fallen
-    for nothing."""
+    """End the claims that came to nothing, in a fixed number of queries. One whose victims are gone is fulfilled
+    however late: they would have fallen for nothing."""
+    claims = list(Claim.objects.values_list("job_id", "job__state", "expires_at", "victims"))
+    if not claims:
+        return 0
+    nodes = Node.objects.defer("notes", "images", "facts")
+    idle = [node.pk for node in nodes if not accepts_work(node, now)]
+    stranded = set(ClaimedSlot.objects.filter(node__in=idle).values_list("claim__job_id", flat=True))
+    quarantined = ClaimedSlot.objects.filter(slot__gpu__quarantined_at__isnull=False)
+    sick = set(quarantined.values_list("claim__job_id", flat=True))
+    late = {job for _, _, expires_at, victims in claims if expires_at <= now for job, _ in victims}
+    live = Allocation.objects.filter(job__in=late, released_at__isnull=True)
+    staying = set(live.values_list("job_id", "attempt")) if late else set()
     ended = []
-    for claim in Claim.objects.select_related("job").prefetch_related("slots__node", "slots__slot__gpu"):
-        if why := _void(claim, now):
-            log.warning("the claim of job %s ended: %s", claim.job_id, why)
-            ended.append(claim.job_id)
+    for job, state, expires_at, victims in claims:
+        if state != JobState.QUEUED:  # cancelled in the very moment in which the claim was made
+            why = "its job does not wait"
+        elif job in stranded:
+            why = "its node takes no work"
+        elif job in sick:
+            why = "a card of it is in quarantine"
+        elif expires_at <= now and not staying.isdisjoint((victim, attempt) for victim, attempt in victims):
+            why = "its time is over and somebody is still there"
+        else:
+            continue
+        log.warning("the claim of job %s ended: %s", job, why)
+        ended.append(job)
     return end_claims(ended, now=now)
-
-
-def _void(claim: Claim, now: datetime) -> str:
-    """Why the claim cannot be fulfilled any more, or nothing."""
-    if claim.job.state != JobState.QUEUED:  # cancelled in the very moment in which the claim was made
-        return "its job does not wait"
-    if any(not accepts_work(row.node, now) for row in claim.slots.all()):
-        return "its node takes no work"
-    if any(row.slot is not None and row.slot.gpu.quarantined_at for row in claim.slots.all()):
-        return "a card of it is in quarantine"
-    if claim.expires_at <= now and _remaining(claim):
-        return "its time is over and somebody is still there"
-    return ""
-
-
-def _remaining(claim: Claim) -> bool:
-    """Does a victim still hold what it was to give up?"""
-    stays = Q(pk__in=[])
-    for job, attempt in claim.victims:
-        stays |= Q(job=job, attempt=attempt)
-    return Allocation.objects.filter(stays, released_at__isnull=True).exists()
 
 
 def holders_of(claims: Sequence[Claim]) -> list[tuple[str, Holder]]:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from django.db import connection
+from django.db import connection, transaction
 
 from scheduling.core.decisions import Hold, Reserve
 from scheduling.core.lifecycle import JobState
@@ -21,29 +21,48 @@ EXACT_PLACES = 50
 BATCH = 5_000
 
 
-def store_holds(holds: Sequence[Hold], terms: TermsOf | None) -> None:
-    """Write reasons only where they changed, so that a long queue that stands still costs one query. The terms are
-    those of the moment at which the reason was written."""
+class Told:
+    """What the rows say of those who wait, kept by whoever runs many cycles so that it need not be read anew each time:
+    nobody else writes reasons, and a job that moved has another version. Job -> (version, code, numbers)."""
+
+    def __init__(self) -> None:
+        self.known: dict[int, tuple[int, str, dict[str, int]]] = {}
+
+
+def store_holds(holds: Sequence[Hold], terms: TermsOf | None, told: Told | None = None) -> None:
+    """Write reasons only where they changed, so that a long queue that stands still costs one query, or none where
+    `told` knows. The terms are those of the moment at which the reason was written."""
     if not holds:
         return
-    waiting = Job.objects.filter(state=JobState.QUEUED)
-    stored = {job: (version, code, numbers) for job, version, code, numbers in
-              waiting.values_list("pk", "version", "hold_code", "hold_numbers")}  # fmt: skip
+    stored = told.known if told is not None and told.known else _stored()
     news: dict[int, tuple[Hold, dict[str, int]]] = {}
     for position, hold in enumerate(holds, start=1):
         version, code, numbers = stored.get(hold.job, (-1, "", {}))
+        if told is None and version != hold.version:
+            continue  # it moved since the plan
         fresh = {**dict(hold.numbers), "position": position}
-        if version == hold.version and (code != str(hold.code) or _differ(numbers, fresh)):
+        if version != hold.version or code != hold.code or _differ(numbers, fresh):
             news[hold.job] = (hold, fresh)
-    told = terms(list(news)) if terms and news else {}
+    reasons = terms(list(news)) if terms and news else {}
     rows = [
-        (job, hold.version, str(hold.code), numbers, as_json(told[job]) if job in told else {})
+        (job, hold.version, str(hold.code), numbers, as_json(reasons[job]) if job in reasons else {})
         for job, (hold, numbers) in news.items()
     ]
     for begin in range(0, len(rows), BATCH):
         _write(rows[begin : begin + BATCH])
     if rows:
         tell_all(Job.objects.only("state", "version", "owner_id", "face").filter(pk__in=list(news)))
+    if told is not None:
+        # Once it is safe: what is rolled back was never said.
+        waiting = {hold.job for hold in holds}
+        said = {job: (version, code, numbers) for job, version, code, numbers, _ in rows}
+        kept = {job: row for job, row in stored.items() if job in waiting} | said
+        transaction.on_commit(lambda: setattr(told, "known", kept))
+
+
+def _stored() -> dict[int, tuple[int, str, dict[str, int]]]:
+    rows = Job.objects.filter(state=JobState.QUEUED).values_list("pk", "version", "hold_code", "hold_numbers")
+    return {job: (version, code, numbers) for job, version, code, numbers in rows}
 
 
 def _write(rows: Sequence[tuple[int, int, str, dict[str, int], dict[str, object]]]) -> None:
