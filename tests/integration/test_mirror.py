@@ -27,7 +27,7 @@ from tests.hand_node import HandNode
 from tests.quotas import guarantee
 
 #: worlds, each with its own seed
-WORLDS = max(1, int(os.environ.get("TEST_EXAMPLES", "100")) // 25)
+WORLDS = max(1, int(os.environ.get("TEST_EXAMPLES", "100")) // 50)
 STEPS = 45
 EVENTS = (
     *("submit", "submit", "submit", "cancel", "cycle", "cycle", "report", "report", "report", "requeue", "late"),
