@@ -90,6 +90,8 @@ class Loop:
             self._stop.wait(AWAY_S)
 
     def _sit(self, place: Seat, record: "Record") -> None:
+        if not place.lead():
+            log.info("%s stands by for the scheduling", record.leader)
         while not self._stop.is_set():
             if place.lead():
                 self._lead(place, record)
