@@ -1,10 +1,12 @@
 """The database as one frozen `core.Cluster`, in a fixed number of queries."""
 
 from collections import defaultdict
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from datetime import datetime
 from typing import NamedTuple
+
+from django.db.models import Count, Max, Q
 
 from portal.kernel.locks import steady_view
 from scheduling.core.cluster import Ask, Booking, Claim, Cluster, Gpu, Node, Past, Pool, Run
@@ -66,14 +68,17 @@ class NodeFacts(NamedTuple):
         )
 
 
-def load_cluster(now: datetime, *, emptying: int = 0) -> Cluster:
+def load_cluster(now: datetime, asks: Mapping[int, tuple[Ask, ...]] | None = None, *, emptying: int = 0) -> Cluster:
     """Everything that `plan` looks at, as of one moment. No `mix` of past asks: it matters for shares of cards only.
-    `emptying`: the id of a node that is, or may be, emptied."""
+
+    asks: those of `load_asks`, where they have been loaded in this very transaction. emptying: the id of a node that
+    is, or may be, emptied.
+    """
     with steady_view():
         held = _held()
         return Cluster(
             nodes=tuple(facts.as_node() for facts in nodes_as_they_are(now).values()),
-            asks=load_asks(),
+            asks=tuple(ask for wishes in (load_asks() if asks is None else asks).values() for ask in wishes),
             runs=_runs(held, emptying=emptying),
             pools=load_pools(),
             teams=teams(),
@@ -137,10 +142,45 @@ def nodes_as_they_are(now: datetime, *, sick_too: bool = False) -> dict[int, Nod
     }
 
 
-def load_asks(jobs: Collection[int] | None = None) -> tuple[Ask, ...]:
-    """Of those who wait; or only of these."""
+def load_asks(rows: Collection[int] | None = None) -> dict[int, tuple[Ask, ...]]:
+    """What those who wait ask for, by row; or only these rows. In the order in which they came."""
     waiting = Job.objects.filter(state=JobState.QUEUED).defer(*_UNREAD).order_by("submitted_at", "id")
-    return tuple(ask_of(job) for job in (waiting if jobs is None else waiting.filter(pk__in=jobs)))
+    return {job.pk: (ask_of(job),) for job in (waiting if rows is None else waiting.filter(pk__in=rows))}
+
+
+#: What a row that waits is told apart by from look to look. Whatever `load_asks`, or `load_runs`, makes of a row must
+#: be the same while its mark is: what can change without the row's version belongs into the mark.
+Mark = tuple[object, ...]
+
+
+class RunMark(NamedTuple):
+    """The mark of a row that holds something. held: allocations; cards: of these, on cards that are still there; sick:
+    on cards in quarantine; progress: the last sign of it."""
+
+    attempt: int
+    version: int
+    held: int
+    cards: int
+    sick: int
+    progress: datetime | None
+
+
+def waiting_marks() -> dict[int, Mark]:
+    """Of every row that `load_asks` would load."""
+    rows = Job.objects.filter(state=JobState.QUEUED).order_by().values_list("pk", "version")
+    return {job: (version,) for job, version in rows}
+
+
+def run_marks() -> dict[int, RunMark]:
+    """Of every row that `load_runs` would load."""
+    live = Allocation.objects.filter(released_at__isnull=True).order_by()
+    rows = live.values_list("job_id", "attempt", "job__version").annotate(
+        held=Count("pk"),
+        cards=Count("pk", filter=Q(slot__gpu__retired_at__isnull=True)),
+        sick=Count("pk", filter=Q(slot__gpu__quarantined_at__isnull=False)),
+        progress=Max("phase_at", filter=Q(lead=True)),
+    )
+    return {job: RunMark(*mark) for job, *mark in rows}
 
 
 def _held(jobs: Collection[int] | None = None) -> dict[int, list[Allocation]]:

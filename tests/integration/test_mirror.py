@@ -219,3 +219,23 @@ def test_cycles_with_a_memory_hold_no_slot_twice(people, manual_clock):
         assert all(gpu.held_units in (0, 42_000) for gpu in Gpu.objects.all())
     finally:
         wiring.use(before)
+
+
+def test_now_and_then_it_begins_anew_and_says_if_it_had_lost_its_way(people, manual_clock, caplog):
+    before = wiring.wired()
+    try:
+        story, mirror = Story(people, manual_clock, 4), Mirror(before.policy)
+        story.submit()
+        mirror.catch_up(clock.now())
+        manual_clock.advance(timedelta(minutes=11))
+        mirror.catch_up(clock.now())
+        assert mirror.anew == 2
+        assert "lost its way" not in caplog.text
+        # Somebody changed what a job asks for, and not its version.
+        Job.objects.update(priority=9)
+        mirror.catch_up(clock.now())
+        manual_clock.advance(timedelta(minutes=11))
+        assert [ask.priority for ask in mirror.catch_up(clock.now()).queue.asks.values()] == [9]
+        assert "the mirror had lost its way: asks" in caplog.text
+    finally:
+        wiring.use(before)

@@ -51,12 +51,12 @@ def main() -> None:
 def _run(database: str, redis: str, case: str, rounds: int) -> None:
     """The case in a process of its own, which prints its figures."""
     with psycopg.connect(database.replace("/berth?", "/postgres?"), autocommit=True) as admin:
-        admin.execute(f"CREATE DATABASE {case}")
+        admin.execute(f"CREATE DATABASE bench_{case}")
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("BERTH_", "DJANGO_"))}
     with tempfile.TemporaryDirectory() as data:
         environment = {
             **kept,
-            "BERTH_DATABASE_URL": database.replace("/berth?", f"/{case}?"),
+            "BERTH_DATABASE_URL": database.replace("/berth?", f"/bench_{case}?"),
             "BERTH_REDIS_URL": redis,
             "BERTH_DATA": data,
             "DJANGO_SETTINGS_MODULE": "portal.settings",
