@@ -15,6 +15,9 @@ from django.db import transaction
 
 log = logging.getLogger("berth.publish")
 
+#: (topic, id, small), as `publish` takes them
+News = tuple[str, object, Mapping[str, object]]
+
 # The in-memory layer belongs to one event loop: in the one-process mode threads hand their messages to it.
 _loop: asyncio.AbstractEventLoop | None = None
 
@@ -35,8 +38,8 @@ def publish(topic: str, id: object, **small: Any) -> None:
     publish_all([(topic, id, small)])
 
 
-def publish_all(news: Sequence[tuple[str, object, Mapping[str, object]]]) -> None:
-    """Many at once, each as (topic, id, small)."""
+def publish_all(news: Sequence[News]) -> None:
+    """Many at once, which costs much less than one after the other."""
     if not news:
         return
     messages = [

@@ -2,9 +2,10 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
+from itertools import islice
 from typing import Any
 
-from django.db import connection, transaction
+from django.db import DEFAULT_DB_ALIAS, connections, transaction
 
 from scheduling.core.decisions import Hold, Reserve
 from scheduling.core.lifecycle import JobState
@@ -17,13 +18,16 @@ TermsOf = Callable[[Sequence[int]], Mapping[int, Terms]]
 #: places and numbers are exact for so many; further back they are written anew with the code, or when the place is off
 #: by a tenth: else every start would rewrite the whole queue
 EXACT_PLACES = 50
+#: ... and of so many in one cycle, those first that were written longest ago: a start may move the whole queue by a bit
+REFRESHED = 250
 #: jobs in one statement; SQLite as Python ships it takes 32,766 parameters
 BATCH = 5_000
 
 
 class Told:
     """What the rows say of those who wait, kept by whoever runs many cycles so that it need not be read anew each time:
-    nobody else writes reasons, and a job that moved has another version. Job -> (version, code, numbers)."""
+    nobody else writes reasons, and a job that moved has another version. Job -> (version, code, numbers); what was
+    written longest ago comes first."""
 
     def __init__(self) -> None:
         self.known: dict[int, tuple[int, str, dict[str, int]]] = {}
@@ -36,13 +40,20 @@ def store_holds(holds: Sequence[Hold], terms: TermsOf | None, told: Told | None 
         return
     stored = told.known if told is not None and told.known else _stored()
     news: dict[int, tuple[Hold, dict[str, int]]] = {}
+    moved: dict[int, tuple[Hold, dict[str, int]]] = {}
     for position, hold in enumerate(holds, start=1):
         version, code, numbers = stored.get(hold.job, (-1, "", {}))
         if told is None and version != hold.version:
             continue  # it moved since the plan
-        fresh = {**dict(hold.numbers), "position": position}
-        if version != hold.version or code != hold.code or _differ(numbers, fresh):
-            news[hold.job] = (hold, fresh)
+        if version != hold.version or code != hold.code:
+            news[hold.job] = (hold, {**dict(hold.numbers), "position": position})
+        elif position <= EXACT_PLACES or _is_off(position, numbers):
+            fresh = {**dict(hold.numbers), "position": position}
+            if numbers != fresh:
+                (news if position <= EXACT_PLACES else moved)[hold.job] = (hold, fresh)
+    if moved:
+        waited = [job for job in stored if job in moved] if len(moved) > REFRESHED else moved
+        news |= {job: moved[job] for job in islice(waited, REFRESHED)}
     reasons = terms(list(news)) if terms and news else {}
     rows = [
         (job, hold.version, str(hold.code), numbers, as_json(reasons[job]) if job in reasons else {})
@@ -55,8 +66,8 @@ def store_holds(holds: Sequence[Hold], terms: TermsOf | None, told: Told | None 
     if told is not None:
         # Once it is safe: what is rolled back was never said.
         waiting = {hold.job for hold in holds}
-        said = {job: (version, code, numbers) for job, version, code, numbers, _ in rows}
-        kept = {job: row for job, row in stored.items() if job in waiting} | said
+        kept = {job: row for job, row in stored.items() if job in waiting and job not in news}
+        kept |= {job: (version, code, numbers) for job, version, code, numbers, _ in rows}
         transaction.on_commit(lambda: setattr(told, "known", kept))
 
 
@@ -65,16 +76,21 @@ def _stored() -> dict[int, tuple[int, str, dict[str, int]]]:
     return {job: (version, code, numbers) for job, version, code, numbers in rows}
 
 
+def _is_off(place: int, numbers: Mapping[str, int]) -> bool:
+    return abs(place - numbers.get("position", 0)) * 10 > place
+
+
 def _write(rows: Sequence[tuple[int, int, str, dict[str, int], dict[str, object]]]) -> None:
     """(job, version, code, numbers, terms), each to its job if that still waits as it did. One statement, which Django
     cannot say: it would write a CASE with as many branches as there are jobs."""
+    here = connections[DEFAULT_DB_ALIAS]  # Django's `connection` looks that up each time
     columns = [Job._meta.get_field(name) for name in ("id", "version", "hold_code", "hold_numbers", "terms")]
     values = [
-        column.get_db_prep_save(value, connection)  # type: ignore[union-attr]
+        column.get_db_prep_save(value, here)  # type: ignore[union-attr]
         for row in rows
         for column, value in zip(columns, row, strict=True)
     ]
-    with connection.cursor() as cursor:
+    with here.cursor() as cursor:
         cursor.execute(
             "WITH news (id, version, code, numbers, terms) AS (VALUES "
             + ", ".join(["(%s, %s, %s, %s, %s)"] * len(rows))
@@ -83,13 +99,6 @@ def _write(rows: Sequence[tuple[int, int, str, dict[str, int], dict[str, object]
             " AND scheduling_job.state = %s",
             [*values, str(JobState.QUEUED)],
         )
-
-
-def _differ(old: Mapping[str, int], new: Mapping[str, int]) -> bool:
-    place = new["position"]
-    if place <= EXACT_PLACES:
-        return old != new
-    return abs(place - old.get("position", 0)) * 10 > place
 
 
 def as_json(terms: Terms) -> dict[str, object]:
