@@ -45,12 +45,11 @@ def store_holds(holds: Sequence[Hold], terms: TermsOf | None, told: Told | None 
         version, code, numbers = stored.get(hold.job, (-1, "", {}))
         if told is None and version != hold.version:
             continue  # it moved since the plan
+        fresh = {**dict(hold.numbers), "position": position}
         if version != hold.version or code != hold.code:
-            news[hold.job] = (hold, {**dict(hold.numbers), "position": position})
-        elif position <= EXACT_PLACES or _is_off(position, numbers):
-            fresh = {**dict(hold.numbers), "position": position}
-            if numbers != fresh:
-                (news if position <= EXACT_PLACES else moved)[hold.job] = (hold, fresh)
+            news[hold.job] = (hold, fresh)
+        elif _differ(numbers, fresh):
+            (news if position <= EXACT_PLACES else moved)[hold.job] = (hold, fresh)
     if moved:
         waited = [job for job in stored if job in moved] if len(moved) > REFRESHED else moved
         news |= {job: moved[job] for job in islice(waited, REFRESHED)}
@@ -76,8 +75,11 @@ def _stored() -> dict[int, tuple[int, str, dict[str, int]]]:
     return {job: (version, code, numbers) for job, version, code, numbers in rows}
 
 
-def _is_off(place: int, numbers: Mapping[str, int]) -> bool:
-    return abs(place - numbers.get("position", 0)) * 10 > place
+def _differ(old: Mapping[str, int], new: Mapping[str, int]) -> bool:
+    place = new["position"]
+    if place <= EXACT_PLACES:
+        return old != new
+    return abs(place - old.get("position", 0)) * 10 > place
 
 
 def _write(rows: Sequence[tuple[int, int, str, dict[str, int], dict[str, object]]]) -> None:

@@ -10,13 +10,14 @@ from django.test.utils import CaptureQueriesContext
 
 from portal.kernel import clock
 from scheduling import services, wiring
-from scheduling.core.decisions import Place, Plan
+from scheduling.core.decisions import Cause, Hold, HoldCode, Place, Plan
 from scheduling.core.lifecycle import EndReason, JobEvent, JobState
 from scheduling.core.plan import plan
 from scheduling.core.policy import Policy
 from scheduling.core.units import GPU_UNITS
 from scheduling.enact import enact
 from scheduling.models import Allocation, Gpu, Job, JobTransition, Node, Pool, Slot
+from scheduling.records.holds import Told, store_holds
 from scheduling.services import JobSpec
 from scheduling.snapshot import load_cluster, seconds
 from scheduling.transitions import StaleJob, lock_jobs, move_jobs
@@ -121,6 +122,36 @@ def test_what_changed_since_the_snapshot_is_left_out_and_all_else_is_placed(peop
     for job in Job.objects.all():
         assert job.state == left.get(job.pk, "placed")
         assert job.allocations.count() == (0 if job.pk in left else 1)
+
+
+def test_a_queue_that_is_turned_round_is_written_anew_bit_by_bit_the_front_at_once(
+    people, node, django_capture_on_commit_callbacks
+):
+    jobs = [job.pk for job in a_queue(people, 700)]
+    cause, told = Cause(HoldCode.GPUS_BUSY, (("gpus", 1),)), Told()
+
+    def store(order):
+        with django_capture_on_commit_callbacks(execute=True):
+            store_holds([Hold(job, 1, cause) for job in order], None, told)
+
+    def right(order):
+        stored = dict(Job.objects.values_list("pk", "hold_numbers__position"))
+        return [stored[job] == place for place, job in enumerate(order, start=1)]
+
+    store(jobs)
+    assert all(right(jobs))
+    back = jobs[::-1]
+    counts = []
+    for _ in range(4):
+        store(back)
+        counts.append(sum(right(back)))
+        assert all(right(back)[:50])
+    assert counts[0] < 320, "a part of them, beside those who are there by chance"
+    assert counts[0] < counts[1] < counts[2]
+    # All are at their place now, or off it by less than a tenth.
+    assert all(
+        abs(Job.objects.get(pk=job).hold_numbers["position"] - place) * 10 <= place for place, job in enumerate(back, 1)
+    )
 
 
 def test_one_place_that_the_database_refuses_does_not_take_the_others_with_it(people, node):
