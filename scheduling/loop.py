@@ -31,7 +31,7 @@ PERIOD_S = 2.0
 REST_S = 0.05
 #: how often a process that does not lead asks whether it may
 STANDBY_S = 0.5
-#: after trouble with the database, until it is asked again
+#: after trouble, until it is tried again
 AWAY_S = 1.0
 #: how often the record of a loop that is well is written
 RECORD_S = 5.0
@@ -113,6 +113,7 @@ class Loop:
                 memory = Memory()
                 close_old_connections()
                 record.failed(error, clock.now())
+                self._stop.wait(AWAY_S)  # however many hints come: it may be the database that needs rest
             else:
                 if not cycle.led:  # somebody runs one by hand
                     self._stop.wait(REST_S)

@@ -6,6 +6,7 @@ from datetime import timedelta
 
 import pytest
 from django.db import connection, connections, transaction
+from django.db.models import F
 from django.test.utils import CaptureQueriesContext
 
 from portal.kernel import clock
@@ -16,13 +17,14 @@ from scheduling.core.plan import plan
 from scheduling.core.policy import Policy
 from scheduling.core.units import GPU_UNITS
 from scheduling.enact import enact
-from scheduling.models import Allocation, Gpu, Job, JobTransition, Node, Pool, Slot
+from scheduling.models import Allocation, Claim, Gpu, Job, JobTransition, Node, Pool, Slot
 from scheduling.records.holds import Told, store_holds
 from scheduling.services import JobSpec
 from scheduling.snapshot import load_cluster, seconds
 from scheduling.transitions import StaleJob, lock_jobs, move_jobs
 from tests.hand_node import HandNode, node
 from tests.people import make_people
+from tests.quotas import guarantee
 
 __all__ = ["node"]
 
@@ -48,10 +50,12 @@ def a_farm(nodes: int) -> None:
     Slot.objects.bulk_create(Slot(gpu=card, device_uuid=card.uuid) for card in cards)
 
 
-def a_queue(people, many: int, **spec) -> list[Job]:
+def a_queue(people, many: int, *, team=None, owner=None, **spec) -> list[Job]:
     now = clock.now()
     asked = JobSpec(name="many", image="x", limit=timedelta(hours=1), gpus=1, **spec)
-    return Job.objects.bulk_create(asked.as_job(team=people.red, owner=people.alice, now=now) for _ in range(many))
+    return Job.objects.bulk_create(
+        asked.as_job(team=team or people.red, owner=owner or people.alice, now=now) for _ in range(many)
+    )
 
 
 def a_plan():
@@ -105,6 +109,28 @@ def test_ten_stops_and_a_thousand_take_the_same_number_of_statements(people, nod
             "place_timeout"
         }
     assert counts[0] == counts[1]
+
+
+@on_postgresql
+def test_four_evictions_and_forty_take_the_same_number_of_statements(people, node, manual_clock):
+    a_farm(10)
+    guarantee(people.red, 80)
+    lent = a_queue(people, 80, team=people.blue, owner=people.charlie, preemptible=True)
+    assert enact(a_plan(), now=clock.now()).placed == 80
+    Job.objects.update(state=JobState.RUNNING, version=4, running_at=clock.now(), since_at=clock.now())
+    counts = []
+    for many in (4, 40):
+        manual_clock.advance(timedelta(seconds=20))
+        Node.objects.update(seen_at=clock.now())
+        owners = a_queue(people, many)
+        with CaptureQueriesContext(connection) as seen:
+            outcome = enact(a_plan(), now=clock.now())
+        assert (outcome.claimed, outcome.stopped, outcome.outdated) == (many, many, 0)
+        counts.append(len(seen))
+        assert Claim.objects.filter(job__in=owners).count() == many
+    assert counts[0] == counts[1]
+    assert Slot.objects.filter(claimed_for__isnull=False, claimed_over=F("held_by")).count() == 44
+    assert Job.objects.filter(pk__in=[job.pk for job in lent], state="stopping", end_reason="evict").count() == 44
 
 
 def test_what_changed_since_the_snapshot_is_left_out_and_all_else_is_placed(people, node):
