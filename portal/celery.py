@@ -22,5 +22,5 @@ def start_loop(**_: Any) -> None:
 
     loop = Loop()
     # At the first signal, not when the tasks under way have ended: another worker can lead meanwhile.
-    signals.worker_shutting_down.connect(lambda **_: loop.stop(patience_s=0), weak=False)
+    signals.worker_shutting_down.connect(lambda **_: loop.leave(), weak=False)
     loop.start()

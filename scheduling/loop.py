@@ -33,6 +33,8 @@ REST_S = 0.05
 STANDBY_S = 0.5
 #: after trouble, until it is tried again
 AWAY_S = 1.0
+#: for a cycle that is under way
+STOP_PATIENCE_S = 10.0
 #: how often the record of a loop that is well is written
 RECORD_S = 5.0
 #: a leader whose cycles do not end for so long is not well
@@ -60,12 +62,17 @@ class Loop:
     def start(self) -> None:
         self._thread.start()
 
-    def stop(self, *, patience_s: float = 10.0) -> None:
-        """No further cycle begins; the one under way may finish. The lead is free then."""
+    def leave(self) -> None:
+        """No further cycle begins, the one under way may finish, and within PERIOD_S the lead is free. For signal
+        handlers: touches no database and waits for nothing."""
         self._stop.set()
+
+    def stop(self) -> None:
+        """Leave, and wait until the lead is free."""
+        self.leave()
         hint()
         if self._thread.ident is not None:
-            self._thread.join(patience_s)
+            self._thread.join(STOP_PATIENCE_S)
 
     def trouble(self) -> str:
         """One sentence, or nothing."""
@@ -80,8 +87,8 @@ class Loop:
             try:
                 with seat(BELL) as place:
                     self._sit(place, record)
-            except DatabaseError as error:
-                log.warning("the lead may be lost: %s", error)
+            except Exception as error:  # most likely the database; whatever it is, the loop goes on
+                log.warning("the lead may be lost: %s", error, exc_info=not isinstance(error, DatabaseError))
                 connections.close_all()
                 record.failed(error, clock.now())
             finally:

@@ -16,7 +16,7 @@ from django.db import connection, transaction
 _threads: dict[str, threading.Lock] = {}
 _bells: dict[str, set[threading.Event]] = {}
 _guard = threading.Lock()
-#: sessions that hold a lock are asked after while they are silent: after 2 s, then twice a second apart
+#: a session that holds a lock is asked whether its machine still is there: after 2 s of silence, and then twice
 _TRY_LOCK = """SELECT pg_try_advisory_lock(%s), set_config('tcp_keepalives_idle', '2', false),
     set_config('tcp_keepalives_interval', '1', false), set_config('tcp_keepalives_count', '2', false),
     set_config('tcp_user_timeout', '4000', false)"""
@@ -32,8 +32,8 @@ def one_at_a_time(name: str) -> Iterator[bool]:
     """Yields True to the one caller in the whole installation, False to everybody else, at once.
 
     PostgreSQL: a session-level advisory lock, gone with the connection if the holder dies, or if its machine does (the
-    server is told to ask after it within seconds; its default is two hours). SQLite: a lock between the
-    threads of this process and one on a file beside the database, gone with the process.
+    server is told to ask within seconds; its default is two hours). SQLite: a lock between the threads of this process
+    and one on a file beside the database, gone with the process.
     """
     if connection.vendor == "postgresql":
         with connection.cursor() as cursor:
