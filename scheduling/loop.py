@@ -9,17 +9,15 @@ A cycle that fails is told on the scheduler's page and in the log, and the next 
 """
 
 import logging
-import os
-import socket
 import threading
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 from django.db import DatabaseError, close_old_connections, connections
 
 from portal.kernel import clock
 from portal.kernel.locks import Seat, ring, seat
-from scheduling.models import LoopRecord
-from scheduling.tick import Cycle, Memory, tick
+from scheduling.records.cycles import Record
+from scheduling.tick import Memory, tick
 
 log = logging.getLogger("berth.loop")
 
@@ -35,8 +33,6 @@ STANDBY_S = 0.5
 AWAY_S = 1.0
 #: for a cycle that is under way
 STOP_PATIENCE_S = 10.0
-#: how often the record of a loop that is well is written
-RECORD_S = 5.0
 #: a leader whose cycles do not end for so long is not well
 SILENCE_S = 30.0
 
@@ -96,7 +92,7 @@ class Loop:
                 connections.close_all()
             self._stop.wait(AWAY_S)
 
-    def _sit(self, place: Seat, record: "Record") -> None:
+    def _sit(self, place: Seat, record: Record) -> None:
         if not place.lead():
             log.info("%s stands by for the scheduling", record.leader)
         while not self._stop.is_set():
@@ -106,7 +102,7 @@ class Loop:
                 self._looked_at = clock.monotonic()
                 self._stop.wait(STANDBY_S)
 
-    def _lead(self, place: Seat, record: "Record") -> None:
+    def _lead(self, place: Seat, record: Record) -> None:
         log.info("%s leads the scheduling", record.leader)
         self.leads, memory = True, Memory()
         record.leads(clock.now())
@@ -114,7 +110,8 @@ class Loop:
             began = self._looked_at = clock.monotonic()
             try:
                 cycle = tick(memory)
-                record.passed(cycle, clock.now())
+                if cycle.led:
+                    record.passed(took=timedelta(seconds=cycle.seconds), waiting=cycle.waiting, now=clock.now())
             except Exception as error:
                 log.exception("a cycle failed")
                 memory = Memory()
@@ -130,48 +127,3 @@ class Loop:
             if place.wait(max(0.0, began + self._period_s - ended)):
                 self._stop.wait(max(0.0, ended + REST_S - clock.monotonic()))
                 place.wait(0)
-
-
-class Record:
-    """Keeps the `LoopRecord`; what cannot be written because the database is away is written with the next cycle."""
-
-    def __init__(self) -> None:
-        self.leader = f"{socket.gethostname()}:{os.getpid()}"[:100]
-        self._since: datetime | None = None
-        self._written: datetime | None = None
-        self._failing = 0
-        self._unwritten = 0
-        self._failure: tuple[str, datetime] | None = None
-
-    def leads(self, now: datetime) -> None:
-        self._since, self._written = now, None
-
-    def passed(self, cycle: Cycle, now: datetime) -> None:
-        due = self._written is None or now - self._written >= timedelta(seconds=RECORD_S)
-        if cycle.led and (due or self._failing or self._unwritten):
-            self._failing = 0
-            took = timedelta(seconds=cycle.seconds)
-            self._write(now, cycle_at=now, took=took, waiting=cycle.waiting)
-
-    def failed(self, error: Exception, now: datetime) -> None:
-        """Never raises what the database has against it: that is for the next cycle to tell."""
-        self._failing += 1
-        self._unwritten += 1
-        self._failure = (f"{type(error).__name__}: {error}"[:500], now)
-        if self._since is None:
-            return
-        try:
-            self._write(now)
-        except DatabaseError as away:
-            log.warning("the failure is not on record yet: %s", away)
-
-    def _write(self, now: datetime, **columns: object) -> None:
-        row = LoopRecord.objects.filter(pk=1).first() or LoopRecord(pk=1)
-        columns |= {"leader": self.leader, "led_since_at": self._since, "failing": self._failing}
-        if self._failure is not None:
-            columns |= {"failure": self._failure[0], "failed_at": self._failure[1]}
-        for name, value in columns.items():
-            setattr(row, name, value)
-        row.failures += self._unwritten
-        row.save()
-        self._written, self._unwritten, self._failure = now, 0, None

@@ -3,7 +3,7 @@
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from functools import partial
 
 from scheduling.core.cluster import Ask
@@ -14,7 +14,7 @@ from scheduling.core.remedies import Change, changes_that_would_start
 from scheduling.core.runtimes import ENOUGH, UsedOfLimit
 from scheduling.core.units import GPU_UNITS
 from scheduling.inventory import latest_samples
-from scheduling.models import Allocation, Gpu, GpuEvent, Job, JobTransition, LoopRecord, Node, NodeState, Outlook, Pool
+from scheduling.models import Allocation, Gpu, GpuEvent, Job, JobTransition, Node, NodeState, Outlook, Pool
 from scheduling.nodes.driver import Sample
 from scheduling.shaping import accepts_work, ask_of, seconds
 from scheduling.snapshot import load_cluster
@@ -290,36 +290,3 @@ def containers_held() -> int:
 def drivers_in_use() -> set[str]:
     """Which drivers the machines run; empty before the first report."""
     return set(Node.objects.values_list("driver", flat=True))
-
-
-#: without a cycle for so long something is wrong with every worker
-QUIET_AFTER = timedelta(seconds=20)
-
-
-@dataclass(frozen=True, slots=True)
-class LoopStatus:
-    """How the scheduling loop is doing. `record`: None before the first cycle of this installation."""
-
-    well: bool
-    sentence: str
-    record: LoopRecord | None
-
-
-def loop_status(*, now: datetime) -> LoopStatus:
-    record = LoopRecord.objects.filter(pk=1).first()
-    if record is None:
-        return LoopStatus(False, "The scheduler has not run yet. It begins with the first worker process.", None)
-    if record.failing:
-        times = "The last cycle" if record.failing == 1 else f"The last {record.failing} cycles"
-        return LoopStatus(
-            False, f"{times} failed. It is tried again every 2 s; what runs goes on, and nothing new starts.", record
-        )
-    since = now - (record.cycle_at or record.led_since_at)
-    if since > QUIET_AFTER:
-        return LoopStatus(
-            False,
-            f"No cycle has ended for {int(since.total_seconds())} s: no worker process seems to run. Start one; its "
-            "log says what is wrong.",
-            record,
-        )
-    return LoopStatus(True, "All is well: jobs are looked at whenever something changes, and every 2 s.", record)

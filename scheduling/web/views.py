@@ -8,6 +8,7 @@ from django.views.decorators.http import require_safe
 
 from portal.kernel import clock
 from scheduling import selectors
+from scheduling.records.cycles import loop_status
 from scheduling.web.staff import for_staff
 
 
@@ -36,7 +37,7 @@ def loop_fragment(request: HttpRequest) -> HttpResponse:
 
 
 def _loop() -> dict[str, object]:
-    return {"loop": selectors.loop_status(now=clock.now())}
+    return {"loop": loop_status(now=clock.now())}
 
 
 def _facts() -> dict[str, object]:

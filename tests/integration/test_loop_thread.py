@@ -13,12 +13,12 @@ from django.test import Client
 from portal.kernel import clock
 from portal.kernel.locks import ring, seat
 from scheduling import loop as loops
-from scheduling import selectors, services, wiring
+from scheduling import services, wiring
 from scheduling.loop import Loop
 from scheduling.models import Allocation, Job, LoopRecord
 from scheduling.nodes.driver import Observation, Phase
+from scheduling.records import cycles
 from scheduling.services import JobSpec
-from scheduling.tick import Cycle
 from tests.hand_node import HandNode
 from tests.people import make_people
 from tests.quotas import guarantee
@@ -133,6 +133,18 @@ def test_one_of_many_leads_and_another_follows_when_it_stops(world):
         loop.stop()
 
 
+@pytest.mark.skipif("connection.vendor != 'postgresql'", reason="SQLite has no sessions that could end")
+def test_a_leader_whose_database_sessions_end_leads_again(world, started):
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity"
+            " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        )
+        assert cursor.fetchone()[0] >= 2, "its own session and the one that holds the lead"
+    comes_to(submit(world), "placed")
+    assert LoopRecord.objects.get().failures
+
+
 def test_a_cycle_that_fails_is_told_and_the_next_one_comes(world, monkeypatch):
     real, broken = loops.tick, threading.Event()
 
@@ -145,11 +157,11 @@ def test_a_cycle_that_fails_is_told_and_the_next_one_comes(world, monkeypatch):
     loop = Loop(period_s=0.1)
     loop.start()
     wait_for(lambda: LoopRecord.objects.filter(cycle_at__isnull=False).exists(), seconds=20, what="a record")
-    assert selectors.loop_status(now=clock.now()).well
+    assert cycles.loop_status(now=clock.now()).well
 
     broken.set()
     wait_for(lambda: LoopRecord.objects.get().failing >= 2, seconds=20, what="two failures")
-    status = selectors.loop_status(now=clock.now())
+    status = cycles.loop_status(now=clock.now())
     assert not status.well
     assert "cycles failed" in status.sentence
     assert status.record.failure == "ValueError: a plan that nobody can read"
@@ -170,14 +182,14 @@ def test_a_cycle_that_fails_is_told_and_the_next_one_comes(world, monkeypatch):
 
 
 def test_a_failure_that_the_database_could_not_take_is_recorded_later(db, monkeypatch):
-    record, now = loops.Record(), clock.now()
+    record, now = cycles.Record(), clock.now()
     record.leads(now)
     with monkeypatch.context() as away:
-        away.setattr(loops.LoopRecord, "save", lambda self: (_ for _ in ()).throw(DatabaseError("away")))
+        away.setattr(cycles.LoopRecord, "save", lambda self: (_ for _ in ()).throw(DatabaseError("away")))
         record.failed(ValueError("one"), now)
         record.failed(ValueError("two"), now)
     assert not LoopRecord.objects.exists()
-    record.passed(Cycle(led=True, waiting=3, seconds=0.25), now)
+    record.passed(took=timedelta(seconds=0.25), waiting=3, now=now)
     row = LoopRecord.objects.get()
     assert (row.failures, row.failing, row.failure, row.waiting) == (2, 0, "ValueError: two", 3)
 
