@@ -112,14 +112,14 @@ def test_ten_stops_and_a_thousand_take_the_same_number_of_statements(people, nod
 
 
 @on_postgresql
-def test_four_evictions_and_forty_take_the_same_number_of_statements(people, node, manual_clock):
+def test_four_evictions_and_thirty_take_the_same_number_of_statements(people, node, manual_clock):
     a_farm(10)
-    guarantee(people.red, 80)
-    lent = a_queue(people, 80, team=people.blue, owner=people.charlie, preemptible=True)
-    assert enact(a_plan(), now=clock.now()).placed == 80
+    guarantee(people.red, 82)
+    lent = a_queue(people, 82, team=people.blue, owner=people.charlie, preemptible=True)
+    assert enact(a_plan(), now=clock.now()).placed == 82, "the two of the node that is there anyway as well"
     Job.objects.update(state=JobState.RUNNING, version=4, running_at=clock.now(), since_at=clock.now())
     counts = []
-    for many in (4, 40):
+    for many in (1, 4, 30):  # the first finds no claim there yet
         manual_clock.advance(timedelta(seconds=20))
         Node.objects.update(seen_at=clock.now())
         owners = a_queue(people, many)
@@ -128,9 +128,9 @@ def test_four_evictions_and_forty_take_the_same_number_of_statements(people, nod
         assert (outcome.claimed, outcome.stopped, outcome.outdated) == (many, many, 0)
         counts.append(len(seen))
         assert Claim.objects.filter(job__in=owners).count() == many
-    assert counts[0] == counts[1]
-    assert Slot.objects.filter(claimed_for__isnull=False, claimed_over=F("held_by")).count() == 44
-    assert Job.objects.filter(pk__in=[job.pk for job in lent], state="stopping", end_reason="evict").count() == 44
+    assert counts[1] == counts[2]
+    assert Slot.objects.filter(claimed_for__isnull=False, claimed_over=F("held_by")).count() == 35
+    assert Job.objects.filter(pk__in=[job.pk for job in lent], state="stopping", end_reason="evict").count() == 35
 
 
 def test_what_changed_since_the_snapshot_is_left_out_and_all_else_is_placed(people, node):
