@@ -6,7 +6,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('scheduling', '0011_means_may_be_below_zero'),
+        ('scheduling', '0012_node_life'),
     ]
 
     operations = [

@@ -31,7 +31,7 @@ WORLDS = max(1, int(os.environ.get("TEST_EXAMPLES", "100")) // 50)
 STEPS = 45
 EVENTS = (
     *("submit", "submit", "submit", "cancel", "cycle", "cycle", "report", "report", "report", "requeue", "late"),
-    *("trouble", "quota", "book", "window", "retire", "drain", "team", "new_node"),
+    *("trouble", "quota", "book", "window", "retire", "quarantine", "drain", "team", "new_node"),
 )
 
 
@@ -127,6 +127,14 @@ class Story:
         node = self.random.choice(self.nodes[:3])
         cards = self.random.randrange(1, len(node.inventory.gpus) + 1)
         node.report(inventory=replace(node.inventory, gpus=node.inventory.gpus[:cards]))
+
+    def quarantine(self) -> None:
+        """A card is found sick, or well again."""
+        cards = Gpu.objects.filter(pk=self.random.choice(Gpu.objects.order_by("pk")).pk)
+        if self.random.random() < 0.5:
+            cards.update(quarantined_at=clock.now(), quarantine_reason="It has fallen off the bus.")
+        else:
+            cards.update(quarantined_at=None, quarantine_reason="")
 
     def new_node(self) -> None:
         name = f"n{len(self.nodes)}"
