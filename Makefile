@@ -7,7 +7,7 @@ PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; 
 BIN := .venv/bin
 ENVIRONMENT := $(PYTHON) deploy/environment.py
 
-.PHONY: help up environment test-environment test test-unit test-long check format image lab lock bench-core bench-launch bench-traces bench-explain clean test-core
+.PHONY: help up environment test-environment test test-unit test-long check format image lab lock bench-core bench-control bench-launch bench-traces bench-explain clean test-core
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 16
@@ -49,6 +49,9 @@ image: environment  ## build the Docker image berth/lab (JupyterLab) on this mac
 
 bench-core: test-environment  ## measure one scheduling plan on large queues, cold and warm (ARGS="--growth FILE.svg", "--slurm SCRIPT")
 	@exec $(BIN)/python -m tests.benchmarks.core $(ARGS)
+
+bench-control: test-environment  ## measure the scheduling loop on PostgreSQL and Redis (ARGS="--only gang")
+	@exec $(BIN)/python -m tests.benchmarks.control $(ARGS)
 
 bench-explain: test-environment  ## measure finding and proving what would start one waiting job now
 	@exec $(BIN)/python -m tests.benchmarks.explain $(ARGS)

@@ -17,12 +17,11 @@ from celery import Celery
 from channels.layers import get_channel_layer
 from django.conf import settings
 from django.db import DatabaseError, close_old_connections
-from kombu.exceptions import OperationalError as BrokerError
 
 from portal.kernel import clock
 from portal.kernel.env import BadSetting
 from portal.outages import outage
-from scheduling import enrolment, observed, tasks
+from scheduling import enrolment, loop, observed
 from scheduling import wiring as scheduling_wiring
 from scheduling.core.policy import Policy
 from scheduling.models import Allocation, Node
@@ -87,7 +86,7 @@ def wire() -> None:
     scheduling_wiring.use(
         scheduling_wiring.Wiring(
             policy=live_policy(),
-            hint_tick=_hint_tick,
+            hint_tick=loop.hint,
             wake_node=_wake_node,
             server_token=partial(_server_token, settings.SECRET_KEY.encode()),
             lease_s=int(settings.BERTH_NODE_LEASE.total_seconds()),
@@ -130,14 +129,6 @@ def live_policy() -> Policy:
         keeps_work=False,
         recut=False,
     )
-
-
-def _hint_tick() -> None:
-    hint = tasks.note_hint()
-    try:
-        tasks.tick.delay(hint)
-    except BrokerError as error:  # what was committed stands; beat's next cycle sees it
-        log.warning("a hint was lost, the next cycle comes by itself: %s", error)
 
 
 def _wake_node(name: str) -> None:

@@ -177,8 +177,10 @@ CELERY_WORKER_HIJACK_ROOT_LOGGER = False
 CELERY_TASK_SERIALIZER = "json"
 CELERY_ACCEPT_CONTENT = ["json"]
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
+# The scheduling loop is a thread of each worker process, which must not be copied by a fork.
+CELERY_WORKER_POOL = "threads"
+CELERY_WORKER_CONCURRENCY = 4
 CELERY_BEAT_SCHEDULE = {
-    "tick": {"task": "scheduling.tick", "schedule": 2.0, "options": {"expires": 2}},
     "watch nodes": {"task": "scheduling.watch_nodes", "schedule": 5.0, "options": {"expires": 5}},
 }
 

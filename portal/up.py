@@ -32,6 +32,7 @@ from portal.outages import outage
 from portal.told import Told
 from scheduling import selectors, services
 from scheduling.core.lifecycle import EndReason
+from scheduling.loop import Loop
 from tenants.services import first_admin
 from workspaces.gateway.server import OPTIONS as GATEWAY_OPTIONS
 from workspaces.gateway.upgrades import DeclinesUpgrades
@@ -145,12 +146,14 @@ class Server(uvicorn.Server):
 
 
 class Background:
-    """Celery's worker and its beat, each in a daemon thread. `busy_at`: when a task last ended, monotonic."""
+    """Celery's worker and its beat and the scheduling loop, each in a daemon thread. `busy_at`: when a task last ended,
+    monotonic."""
 
     def __init__(self, app: Celery) -> None:
         os.environ["CELERY_SKIP_CHECKS"] = "1"  # `manage.py up` has made Django's checks already
         self.busy_at = clock.monotonic()
         self._app = app
+        self._loop = Loop()
         self._worker = app.WorkController(
             pool="threads",
             concurrency=2,
@@ -169,16 +172,20 @@ class Background:
         signals.task_postrun.connect(self._task_ended, weak=False)
         for thread in self._threads.values():
             thread.start()
+        self._loop.start()
 
     def trouble(self) -> str:
         for name, thread in self._threads.items():
             if not thread.is_alive():
                 return f"The {name} thread has ended; the log says why. Restart the portal."
         silent = clock.monotonic() - self.busy_at
-        return f"No background task has ended for {silent:.0f} s." if silent > SILENCE_S else ""
+        if silent > SILENCE_S:
+            return f"No background task has ended for {silent:.0f} s."
+        return self._loop.trouble()
 
     def stop(self) -> None:
-        """No further task begins; those under way may finish."""
+        """No further task and no further scheduling cycle begins; those under way may finish."""
+        self._loop.stop()
         self._beat.stop()
         worker_state.should_stop = 0
         for _ in range(2):  # it waits up to 2 s for a message, then once more: this one does nothing

@@ -6,7 +6,7 @@ from dataclasses import replace
 from datetime import datetime
 
 from scheduling.core.cluster import Ask, Need, Part, Piece, Quota, Shape, Team, Window
-from scheduling.models import Allocation, ClaimedSlot, Gpu, Job, Node, NodeState, Pool
+from scheduling.models import Allocation, ClaimedSlot, Job, Node, NodeState, Pool
 from scheduling.wiring import wired
 from tenants.models import Quota as QuotaRow
 from tenants.models import Team as TeamRow
@@ -61,9 +61,9 @@ def ask_of_run(job: Job, rows: Iterable[Allocation], *, emptying: int = 0) -> As
     return ask
 
 
-def usable(card: Gpu) -> bool:
-    """Is it one of its node's cards, to the planner? In quarantine only as long as somebody still holds it."""
-    return card.quarantined_at is None or card.held_units > 0
+def usable(quarantined_at: datetime | None, held_units: int) -> bool:
+    """Is such a card one of its node's, to the planner? In quarantine only as long as somebody still holds it."""
+    return quarantined_at is None or held_units > 0
 
 
 def shape_of(job: Job) -> Shape:

@@ -1,10 +1,12 @@
 """The database as one frozen `core.Cluster`, in a fixed number of queries."""
 
 from collections import defaultdict
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from datetime import datetime
+from typing import NamedTuple
 
-from django.db.models import QuerySet
+from django.db.models import Count, Max, Q
 
 from portal.kernel.locks import steady_view
 from scheduling.core.cluster import Ask, Booking, Claim, Cluster, Gpu, Node, Past, Pool, Run
@@ -17,59 +19,113 @@ from scheduling.models import Node as NodeRow
 from scheduling.models import Pool as PoolRow
 from scheduling.shaping import accepts_work, ask_of, ask_of_run, parts_of, reference_of, seconds, teams, usable
 
+#: wide columns that no decision looks at
+_UNREAD = (
+    "name",
+    "image",
+    "command",
+    "env",
+    "volume",
+    "probe_path",
+    "end_message",
+    "log_tail",
+    "hold_numbers",
+    "terms",
+)
 
-def load_cluster(now: datetime, *, emptying: int = 0) -> Cluster:
+
+class NodeFacts(NamedTuple):
+    """A machine in plain values, quick to compare: all that a core Node is made of. cards: (id, model, MiB, island)."""
+
+    id: int
+    name: str
+    pool: str
+    accepts: bool
+    draining: bool
+    cpu_millis: int
+    memory_mib: int
+    cards: tuple[tuple[int, str, int | None, int], ...]
+    labels: tuple[tuple[str, str], ...]
+    path: tuple[str, ...]
+    out_of_order: int
+
+    def as_node(self) -> Node:
+        return Node(
+            id=self.id,
+            name=self.name,
+            pool=self.pool,
+            accepts=self.accepts,
+            draining=self.draining,
+            cpu_millis=self.cpu_millis,
+            memory_mib=self.memory_mib,
+            gpus=tuple(
+                Gpu(id=card, model=model, memory_mib=memory or 0, island=island)
+                for card, model, memory, island in self.cards
+            ),
+            labels=self.labels,
+            path=self.path,
+            out_of_order=self.out_of_order,
+        )
+
+
+def load_cluster(now: datetime, asks: Mapping[int, tuple[Ask, ...]] | None = None, *, emptying: int = 0) -> Cluster:
     """Everything that `plan` looks at, as of one moment. No `mix` of past asks: it matters for shares of cards only.
-    `emptying`: the id of a node that is, or may be, emptied."""
+
+    asks: those of `load_asks`, where they have been loaded in this very transaction. emptying: the id of a node that
+    is, or may be, emptied.
+    """
     with steady_view():
         held = _held()
         return Cluster(
-            nodes=_nodes(now),
-            asks=_asks(),
+            nodes=tuple(facts.as_node() for facts in nodes_as_they_are(now).values()),
+            asks=tuple(ask for wishes in (load_asks() if asks is None else asks).values() for ask in wishes),
             runs=_runs(held, emptying=emptying),
-            pools=_pools(),
+            pools=load_pools(),
             teams=teams(),
-            past=_past(),
-            claims=_claims({(row.job_id, row.attempt) for rows in held.values() for row in rows}),
-            bookings=_bookings(),
+            past=load_past(),
+            claims=load_claims({(row.job_id, row.attempt) for rows in held.values() for row in rows}),
+            bookings=load_bookings(),
         )
 
 
 def load_runs_on(node: int) -> Cluster:
     """Only the runs that have a part on this node, whole, and the teams: all that `core.drain.going` looks at."""
     with steady_view():
-        there = Allocation.objects.filter(node=node, released_at__isnull=True)
-        return Cluster(runs=_runs(_held(there), there, emptying=node), teams=teams())
+        live = Allocation.objects.filter(node=node, released_at__isnull=True)
+        return Cluster(runs=load_runs(set(live.values_list("job_id", flat=True)), emptying=node), teams=teams())
 
 
 def load_empty(now: datetime) -> Cluster:
     """The machines and the rights as if nobody used them and every machine that is here for good worked: what a job
     that is submitted can hope for at best. Teams' hours are left out, for they come again."""
     with steady_view():
+        nodes = [facts.as_node() for facts in nodes_as_they_are(now, sick_too=True).values()]
         gone = set(NodeRow.objects.filter(state__in=[NodeState.LOST, NodeState.FENCED]).values_list("pk", flat=True))
         return Cluster(
-            nodes=tuple(replace(node, accepts=True) for node in _nodes(now, sick_too=True) if node.id not in gone),
-            pools=_pools(),
+            nodes=tuple(replace(node, accepts=True) for node in nodes if node.id not in gone),
+            pools=load_pools(),
             teams=tuple(replace(team, windows=()) for team in teams()),
         )
 
 
-def _pools() -> tuple[Pool, ...]:
+def load_pools() -> tuple[Pool, ...]:
     return tuple(Pool(row.name, *reference_of(row)) for row in PoolRow.objects.order_by("name"))
 
 
-def _nodes(now: datetime, *, sick_too: bool = False) -> tuple[Node, ...]:
-    gpus: dict[int, list[Gpu]] = defaultdict(list)
+def nodes_as_they_are(now: datetime, *, sick_too: bool = False) -> dict[int, NodeFacts]:
+    """Every machine by id, in two queries."""
+    gpus: dict[int, list[tuple[int, str, int | None, int]]] = defaultdict(list)
     sick: dict[int, int] = defaultdict(int)
-    for card in GpuRow.objects.filter(retired_at__isnull=True).order_by("index", "id"):
-        if not usable(card) and not sick_too:
-            sick[card.node_id] += 1
-            continue
-        gpus[card.node_id].append(
-            Gpu(id=card.pk, model=card.model, memory_mib=card.memory_mib or 0, island=card.island)
-        )
-    return tuple(
-        Node(
+    cards = GpuRow.objects.filter(retired_at__isnull=True).order_by("index", "id")
+    columns = ("node_id", "pk", "model", "memory_mib", "island", "quarantined_at", "held_units")
+    for node, card, model, memory, island, quarantined_at, held in cards.values_list(*columns):
+        if usable(quarantined_at, held) or sick_too:
+            gpus[node].append((card, model, memory, island))
+        else:
+            sick[node] += 1
+    rows = NodeRow.objects.select_related("pool").defer("notes", "images", "facts").order_by("id")
+    return {
+        row.pk: NodeFacts(
             id=row.pk,
             name=row.name,
             pool=row.pool.name,
@@ -77,38 +133,82 @@ def _nodes(now: datetime, *, sick_too: bool = False) -> tuple[Node, ...]:
             draining=row.state == NodeState.DRAINING,
             cpu_millis=row.cpu_millis,
             memory_mib=row.memory_mib,
-            gpus=tuple(gpus[row.pk]),
+            cards=tuple(gpus[row.pk]),
             labels=tuple(sorted((str(key), str(value)) for key, value in row.labels.items())),
             path=tuple(row.path),
             out_of_order=sick[row.pk],
         )
-        for row in NodeRow.objects.select_related("pool").order_by("id")
+        for row in rows
+    }
+
+
+def load_asks(rows: Collection[int] | None = None) -> dict[int, tuple[Ask, ...]]:
+    """What those who wait ask for, by row; or only these rows. In the order in which they came."""
+    waiting = Job.objects.filter(state=JobState.QUEUED).defer(*_UNREAD).order_by("submitted_at", "id")
+    return {job.pk: (ask_of(job),) for job in (waiting if rows is None else waiting.filter(pk__in=rows))}
+
+
+#: What a row that waits is told apart by from look to look. Whatever `load_asks`, or `load_runs`, makes of a row must
+#: be the same while its mark is: what can change without the row's version belongs into the mark.
+Mark = tuple[object, ...]
+
+
+class RunMark(NamedTuple):
+    """The mark of a row that holds something. held: allocations; cards: of these, on cards that are still there; sick:
+    on cards in quarantine; progress: the last sign of it."""
+
+    attempt: int
+    version: int
+    held: int
+    cards: int
+    sick: int
+    progress: datetime | None
+
+
+def waiting_marks() -> dict[int, Mark]:
+    """Of every row that `load_asks` would load."""
+    rows = Job.objects.filter(state=JobState.QUEUED).order_by().values_list("pk", "version")
+    return {job: (version,) for job, version in rows}
+
+
+def run_marks() -> dict[int, RunMark]:
+    """Of every row that `load_runs` would load."""
+    live = Allocation.objects.filter(released_at__isnull=True).order_by()
+    rows = live.values_list("job_id", "attempt", "job__version").annotate(
+        held=Count("pk"),
+        cards=Count("pk", filter=Q(slot__gpu__retired_at__isnull=True)),
+        sick=Count("pk", filter=Q(slot__gpu__quarantined_at__isnull=False)),
+        progress=Max("phase_at", filter=Q(lead=True)),
     )
+    return {job: RunMark(*mark) for job, *mark in rows}
 
 
-def _asks() -> tuple[Ask, ...]:
-    return tuple(ask_of(job) for job in Job.objects.filter(state=JobState.QUEUED).order_by("submitted_at", "id"))
-
-
-def _held(of: QuerySet[Allocation] | None = None) -> dict[int, list[Allocation]]:
-    """Live allocations by job: all, or those of the jobs that `of` belongs to."""
+def _held(jobs: Collection[int] | None = None) -> dict[int, list[Allocation]]:
+    """Live allocations by job."""
     held: dict[int, list[Allocation]] = defaultdict(list)
-    live = Allocation.objects.filter(released_at__isnull=True).select_related("slot__gpu", "node__pool")
-    if of is not None:
-        live = live.filter(job__in=of.values("job"))
+    live = Allocation.objects.filter(released_at__isnull=True).select_related("slot__gpu")
+    if jobs is not None:
+        live = live.filter(job__in=jobs)
     for allocation in live.order_by("part", "id"):
         held[allocation.job_id].append(allocation)
     return held
 
 
+def load_runs(jobs: Collection[int], *, emptying: int = 0) -> tuple[Run, ...]:
+    """Of those of these jobs that hold something."""
+    return _runs(_held(jobs), jobs, emptying=emptying) if jobs else ()
+
+
 def _runs(
-    held: dict[int, list[Allocation]], of: QuerySet[Allocation] | None = None, *, emptying: int = 0
+    held: dict[int, list[Allocation]], jobs: Collection[int] | None = None, *, emptying: int = 0
 ) -> tuple[Run, ...]:
     """Whatever holds something, with the parts that it holds."""
     runs = []
+    pool_of = dict(NodeRow.objects.values_list("pk", "pool__name"))
     # By a subquery: SQLite limits the length of a list of ids.
-    live = Allocation.objects.filter(released_at__isnull=True) if of is None else of
-    for job in Job.objects.filter(pk__in=live.values("job")).order_by("id"):
+    live = Allocation.objects.filter(released_at__isnull=True)
+    holding = Job.objects.filter(pk__in=live.values("job")) if jobs is None else Job.objects.filter(pk__in=list(held))
+    for job in holding.defer(*_UNREAD).order_by("id"):
         rows = held[job.pk]
         news = [row.phase_at for row in rows if row.lead and row.phase_at]
         runs.append(
@@ -120,19 +220,19 @@ def _runs(
                 running_at=seconds(job.running_at),
                 since=seconds(job.since_at),
                 progress_at=seconds(max(news, default=None)),
-                pool=rows[0].node.pool.name,
+                pool=pool_of[rows[0].node_id],
                 end_reason=EndReason(job.end_reason) if job.end_reason else None,
             )
         )
     return tuple(runs)
 
 
-def _past() -> tuple[Past, ...]:
+def load_past() -> tuple[Past, ...]:
     rows = PastUse.objects.order_by("pool", "team", "person")
     return tuple(Past(row.team, row.person, row.pool, row.mean, row.at) for row in rows)
 
 
-def _claims(holding: set[tuple[int, int]]) -> tuple[Claim, ...]:
+def load_claims(holding: set[tuple[int, int]]) -> tuple[Claim, ...]:
     """A victim counts while it still holds what it was to give up: once it is gone it may run elsewhere, and must then
     not be waited for."""
     rows: dict[int, list[ClaimedSlot]] = defaultdict(list)
@@ -151,7 +251,7 @@ def _claims(holding: set[tuple[int, int]]) -> tuple[Claim, ...]:
     )
 
 
-def _bookings() -> tuple[Booking, ...]:
+def load_bookings() -> tuple[Booking, ...]:
     return tuple(
         Booking(
             id=row.pk,

@@ -8,12 +8,13 @@ from django.db import transaction
 
 from portal.kernel import clock
 from portal.kernel.locks import one_at_a_time
-from scheduling.core.plan import Planner
 from scheduling.core.terms import standings
 from scheduling.enact import Outcome, enact
+from scheduling.mirror import Mirror
 from scheduling.models import Claim
 from scheduling.records.claims import expire_claims
-from scheduling.snapshot import load_cluster, seconds
+from scheduling.records.holds import Told
+from scheduling.shaping import seconds
 from scheduling.wiring import wired
 
 log = logging.getLogger("berth.tick")
@@ -29,20 +30,27 @@ class Cycle:
     outcome: Outcome | None = None
 
 
-def tick() -> Cycle:
-    """Run one cycle unless another is under way anywhere in the installation."""
+class Memory:
+    """What whoever runs many cycles keeps from one to the next, so that a cycle reads and writes only what changed."""
+
+    def __init__(self) -> None:
+        self.mirror, self.told = Mirror(wired().policy), Told()
+
+
+def tick(memory: Memory | None = None) -> Cycle:
+    """Run one cycle unless another is under way anywhere in the installation. Without a memory it reads everything.
+    After an error the memory must not be used again."""
     started = clock.monotonic()
     with one_at_a_time("tick") as mine:
         if not mine:
             return Cycle(led=False)
-        now = clock.now()
+        memory, now = memory or Memory(), clock.now()
         if Claim.objects.exists():
             with transaction.atomic():
                 expire_claims(now=now)
-        cluster = load_cluster(now)
-        planner = Planner(wired().policy)
-        planner.load(cluster)
+        planner = memory.mirror.catch_up(now)
+        waiting = len(planner.queue.asks)
         decided = planner.plan(seconds(now))
         # The planner is as before its plan, so it can say on which terms everybody stood in the queue.
-        outcome = enact(decided, now=now, terms=partial(standings, planner, seconds(now)))
-        return Cycle(led=True, waiting=len(cluster.asks), seconds=clock.monotonic() - started, outcome=outcome)
+        outcome = enact(decided, now=now, terms=partial(standings, planner, seconds(now)), told=memory.told)
+        return Cycle(led=True, waiting=waiting, seconds=clock.monotonic() - started, outcome=outcome)

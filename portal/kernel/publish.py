@@ -6,6 +6,7 @@ A lost message costs nothing but time, since everybody who listens polls as well
 import asyncio
 import logging
 import sys
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from asgiref.sync import async_to_sync
@@ -13,6 +14,9 @@ from channels.layers import get_channel_layer
 from django.db import transaction
 
 log = logging.getLogger("berth.publish")
+
+#: (topic, id, small), as `publish` takes them
+News = tuple[str, object, Mapping[str, object]]
 
 # The in-memory layer belongs to one event loop: in the one-process mode threads hand their messages to it.
 _loop: asyncio.AbstractEventLoop | None = None
@@ -31,8 +35,18 @@ def group(topic: str, id: object) -> str:
 
 def publish(topic: str, id: object, **small: Any) -> None:
     """Send `{"type": "berth.changed", "topic", "id", **small}` to all who subscribed, once the transaction commits."""
-    message = {"type": "berth.changed", "topic": topic, "id": str(id), **small}
-    transaction.on_commit(lambda: _send(group(topic, id), message))
+    publish_all([(topic, id, small)])
+
+
+def publish_all(news: Sequence[News]) -> None:
+    """Many at once, which costs much less than one after the other."""
+    if not news:
+        return
+    messages = [
+        (group(topic, id), {"type": "berth.changed", "topic": topic, "id": str(id), **small})
+        for topic, id, small in news
+    ]
+    transaction.on_commit(lambda: _send(messages))
 
 
 def _passing() -> tuple[type[BaseException], ...]:
@@ -41,14 +55,19 @@ def _passing() -> tuple[type[BaseException], ...]:
     return (OSError, RuntimeError) if redis is None else (OSError, RuntimeError, redis.RedisError)
 
 
-def _send(name: str, message: dict[str, Any]) -> None:
+def _send(messages: list[tuple[str, dict[str, Any]]]) -> None:
     layer = get_channel_layer()
     if layer is None:
         return
+
+    async def send() -> None:
+        for name, message in messages:
+            await layer.group_send(name, message)
+
     try:
         if _loop is not None:
-            asyncio.run_coroutine_threadsafe(layer.group_send(name, message), _loop)
+            asyncio.run_coroutine_threadsafe(send(), _loop)
         else:
-            async_to_sync(layer.group_send)(name, message)
+            async_to_sync(send)()
     except _passing() as error:  # Redis away or the loop closing: listeners find out by polling
-        log.warning("could not publish %s: %s", name, error)
+        log.warning("could not publish %s: %s", messages[0][0], error)

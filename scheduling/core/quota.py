@@ -179,6 +179,12 @@ class Tree:
         else:
             account.mean, account.above_at = past.mean, past.at
 
+    def forget(self) -> None:
+        """All means are as if nobody had ever held anything."""
+        for account in self.accounts.values():
+            account.mean = account.above_at = 0
+            account.user_means.clear()
+
     def memories(self) -> Iterable[Past]:
         """The means as they were last settled, in a total order."""
         for team in sorted(self.accounts):

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from scheduling.core.books import Books, Held
-from scheduling.core.cluster import Ask, Booking, Claim, Cluster, Node, Run, Shape, Team
+from scheduling.core.cluster import Ask, Booking, Claim, Cluster, Node, Past, Run, Shape, Team
 from scheduling.core.decisions import Credit, Recut
 from scheduling.core.policy import Policy
 from scheduling.core.scores import Scores
@@ -161,6 +161,13 @@ class State(Books):
         for held in self.held.values():
             self._count(held, held.units, held.handed)
         self.nodes_moved = True
+
+    def remembered(self, past: Iterable[Past]) -> None:
+        """The past of everybody, anew: the means are as these rows say, and nothing where they say nothing."""
+        for tree in self.trees.values():
+            tree.forget()
+        for row in past:
+            self.tree(row.pool).remember(row)
 
     def booked(self, bookings: Iterable[Booking]) -> None:
         """All calendar reservations, anew."""

@@ -3,7 +3,7 @@ from scheduling.models.claim import Booking, Claim, ClaimedSlot
 from scheduling.models.enrolment import Enrolment, JoinToken
 from scheduling.models.job import Job, JobTransition
 from scheduling.models.node import Gpu, GpuEvent, Node, NodeState, Pool, Slot, SlotKind
-from scheduling.models.usage import Outlook, PastUse
+from scheduling.models.usage import LoopRecord, Outlook, PastUse
 
 __all__ = [
     "Allocation",
@@ -16,6 +16,7 @@ __all__ = [
     "Job",
     "JobTransition",
     "JoinToken",
+    "LoopRecord",
     "Node",
     "NodeState",
     "Outlook",

@@ -30,3 +30,24 @@ class Outlook(models.Model):
 
     class Meta:
         constraints = [models.CheckConstraint(condition=models.Q(id=1), name="there_is_one_outlook")]
+
+
+class LoopRecord(models.Model):
+    """The one row that says how the loop is doing: who leads it, its last cycle, and what last went wrong.
+
+    Written by the leader, at most every few seconds while all is well. `failing`: how many cycles have failed since one
+    that did not; `failures`: all of them.
+    """
+
+    leader = models.CharField(max_length=100)
+    led_since_at = models.DateTimeField()
+    cycle_at = models.DateTimeField(null=True)  # the end of the last cycle that did not fail
+    took = models.DurationField(null=True)  # ... and how long it took
+    waiting = models.PositiveIntegerField(default=0)  # jobs in its queue before it
+    failing = models.PositiveIntegerField(default=0)
+    failures = models.PositiveBigIntegerField(default=0)
+    failed_at = models.DateTimeField(null=True)
+    failure = models.CharField(max_length=500, blank=True)
+
+    class Meta:
+        constraints = [models.CheckConstraint(condition=models.Q(id=1), name="there_is_one_loop")]

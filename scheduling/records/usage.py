@@ -104,7 +104,9 @@ def _capacity(pool: str, held: list[tuple[int, int, int, int]], now: datetime) -
     for node_id, _, _, units in held:
         held_on[node_id] = held_on.get(node_id, 0) + units
     cards = Count("gpus", filter=Q(gpus__retired_at__isnull=True))
-    nodes = list(Node.objects.filter(pool__name=pool).annotate(cards=cards))
+    nodes = list(
+        Node.objects.filter(pool__name=pool).defer("notes", "images", "facts", "labels", "path").annotate(cards=cards)
+    )
     gpu_pool = any(node.cards for node in nodes)
     units = 0
     for node in nodes:

@@ -14,4 +14,6 @@ urlpatterns = [
     path("nodes/<slug:name>/return", machines.give_back, name="node_return"),
     path("nodes/<slug:name>/gone", machines.gone, name="node_gone"),
     path("nodes/<slug:name>/gpus/<str:uuid>/clear", machines.clear, name="gpu_clear"),
+    path("scheduler", views.scheduler, name="scheduler"),
+    path("scheduler/_loop", views.loop_fragment, name="scheduler_loop"),
 ]

@@ -1,4 +1,5 @@
-"""The machines and their GPUs, for everybody who may sign in. Parse, one call, render."""
+"""The machines and their GPUs, for everybody who may sign in, and the scheduler itself, for admins. Parse, one call,
+render."""
 
 from django.contrib.auth.decorators import login_required
 from django.http import HttpRequest, HttpResponse
@@ -7,6 +8,8 @@ from django.views.decorators.http import require_safe
 
 from portal.kernel import clock
 from scheduling import selectors
+from scheduling.records.cycles import loop_status
+from scheduling.web.staff import for_staff
 
 
 @require_safe
@@ -19,6 +22,22 @@ def cluster(request: HttpRequest) -> HttpResponse:
 @login_required
 def nodes_fragment(request: HttpRequest) -> HttpResponse:
     return render(request, "scheduling/_nodes.html", _facts())
+
+
+@require_safe
+@for_staff
+def scheduler(request: HttpRequest) -> HttpResponse:
+    return render(request, "scheduling/scheduler.html", _loop())
+
+
+@require_safe
+@for_staff
+def loop_fragment(request: HttpRequest) -> HttpResponse:
+    return render(request, "scheduling/_loop.html", _loop())
+
+
+def _loop() -> dict[str, object]:
+    return {"loop": loop_status(now=clock.now())}
 
 
 def _facts() -> dict[str, object]:

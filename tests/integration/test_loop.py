@@ -6,9 +6,7 @@ from datetime import timedelta
 import pytest
 from django.db import IntegrityError, connection, connections, transaction
 from django.test.utils import CaptureQueriesContext
-from kombu.exceptions import OperationalError as BrokerError
 
-from portal import compose
 from portal.kernel import clock
 from scheduling import services, wiring
 from scheduling.core.lifecycle import EndReason, JobEvent
@@ -270,14 +268,6 @@ def test_the_snapshot_takes_a_fixed_number_of_queries(people, node):
 def test_reports_of_unknown_allocations_are_ignored(node):
     node.report(Observation("424242", Phase.READY), Observation("../../etc", Phase.GONE))
     assert not Allocation.objects.exists()
-
-
-def test_a_hint_that_no_broker_takes_is_lost_and_nothing_else(people, node, monkeypatch):
-    def refused(*_):
-        raise BrokerError("connection refused")
-
-    monkeypatch.setattr("scheduling.tasks.tick.delay", refused)
-    compose._hint_tick()
 
 
 def test_stop_all_ends_what_holds_a_slot_and_lets_the_queue_wait(people, node):

@@ -14,7 +14,7 @@ from scheduling.nodes.driver import GpuInfo, Inventory
 from scheduling.nodes.exchange import InProcessExchange
 from scheduling.nodes.simulated import Faults, SimulatedDriver
 from scheduling.services import JobSpec
-from scheduling.tick import tick
+from scheduling.tick import Memory, tick
 from tenants.models import Member, Quota, Role, Team, User
 from tests.scenarios.story import Fates, Past, Story
 
@@ -51,6 +51,7 @@ class LiveWorld:
     def __init__(self, story: Story, manual_clock: clock.ManualClock) -> None:
         self.story, self.clock, self.began = story, manual_clock, manual_clock.now()
         wiring.use(replace(wiring.wired(), policy=story.policy, hint_tick=lambda: None, wake_node=lambda _: None))
+        self.memory = Memory()
         self.teams = _make_teams(story)
         self.people = {name: _make_person(team) for name, team in self.teams.items()}
         self.jobs: dict[str, Job] = {}
@@ -69,7 +70,7 @@ class LiveWorld:
                 job = waiting.pop(0)
                 self.jobs[job.id] = self._submit(job)
             for _ in range(ROUNDS):
-                outcome = tick().outcome
+                outcome = tick(self.memory).outcome
                 assert outcome is not None
                 assert outcome.outdated == 0
                 if not (outcome.placed or outcome.stopped):

@@ -11,6 +11,7 @@ from django.db import transaction
 
 from portal.kernel import clock
 from scheduling.models import Allocation, Booking, Job, Node
+from scheduling.wiring import wired
 from tenants.management.asking import started_once, team_named
 from tenants.models import Team
 
@@ -49,6 +50,7 @@ class Command(BaseCommand):
                     )
             booking = Booking.objects.create(team=team, starts_at=starts, ends_at=ends, note=options["note"][:200])
             booking.nodes.set(nodes.values())
+        wired().hint_tick()
         self.stdout.write(f"booking {booking.pk}: {', '.join(sorted(nodes))} for {team.slug}")
         for line in _overlaps(booking, clock.now()):
             self.stdout.write(line)

@@ -8,6 +8,7 @@ from django.core.management.base import BaseCommand, CommandError
 
 from portal.kernel.errors import Rejected
 from scheduling.selectors import pool_units
+from scheduling.wiring import wired
 from tenants.management.asking import started_once, team_named
 from tenants.models import Quota
 from tenants.quotas import set_quota
@@ -45,6 +46,7 @@ class Command(BaseCommand):
             quota = set_quota(team=team, pool=options["pool"], capacity=capacity, unit=unit, changes=changes)
         except Rejected as refusal:
             raise CommandError(refusal.sentence) from refusal
+        wired().hint_tick()
         self.stdout.write(_told(quota, capacity, unit))
 
 
