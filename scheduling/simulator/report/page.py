@@ -74,6 +74,10 @@ ROWS: tuple[tuple[str, Callable[[Figures], str]], ...] = (
     ("Evicted and requeued", lambda f: f"{f.requeues:,}"),
     ("GPU-hours lost", lambda f: f"{f.gpu_hours_lost:,.1f}"),
     ("Promises kept", lambda f: "–" if f.promises_kept is None else f"{100 * f.promises_kept:.1f} % of {f.promises:,}"),
+    ("Deadlines", lambda f: f"{f.deadlines:,}"),
+    ("Deadlines accepted, refused at submit", lambda f: _weighed(f)),
+    ("Accepted deadlines met", lambda f: _of(f.accepted_met, f.deadlines_accepted)),
+    ("Deadlines met in all", lambda f: _of(f.deadlines_met, f.deadlines)),
     ("Fairness over teams (Jain)", lambda f: f"{f.fairness:.3f}"),
 )
 
@@ -82,11 +86,21 @@ def _percent(value: float | None) -> str:
     return "–" if value is None else f"{value:.1f} %"
 
 
+def _weighed(f: Figures) -> str:
+    return "–" if f.deadlines_accepted is None else f"{f.deadlines_accepted:,}, {f.deadlines_refused:,}"
+
+
+def _of(part: int | None, whole: int | None) -> str:
+    return f"{part:,} of {whole:,} ({100 * part / whole:.0f} %)" if whole and part is not None else "–"
+
+
 def _figures(all_: Sequence[Figures]) -> str:
     head = "".join(f"<th>{escape(f.name)}</th>" for f in all_)
+    due = any(f.deadlines for f in all_)
     rows = "".join(
         f"<tr><td>{escape(name)}</td>" + "".join(f"<td>{escape(words(f))}</td>" for f in all_) + "</tr>"
         for name, words in ROWS
+        if due or not name.lower().count("deadline")
     )
     return f'<div class="scroll"><table><tr><th></th>{head}</tr>{rows}</table></div>'
 
