@@ -56,7 +56,7 @@ class NoWindow(ValueError):
 
 
 def window_from(text: str) -> Window:
-    """`mon-fri 20:00-06:00`, `sat,sun` (all day) or `20:00-06:00` (every day, as is `daily 20:00-06:00`). Errors: NoWindow."""
+    """`mon-fri 20:00-06:00`, `sat,sun` (all day), `20:00-06:00` or `daily 20:00-06:00` (any day). Errors: NoWindow."""
     days, starts, ends = tuple(range(7)), 0, DAY
     words = text.split()
     if not 1 <= len(words) <= 2:

@@ -57,7 +57,7 @@ def _why(never: Never) -> str:
 def _size(job: TraceJob) -> str:
     """`2 x (8 GPUs, 16 cores)`: what it says, and nothing of what it does not."""
     gpus = job.mig or (f"{job.gpus * job.gpu_thousandths / 1000:g} GPU{'s' * (job.gpus != 1)}" if job.gpus else "")
-    cores = f"{job.cpu_millis / 1000:g} cores" if job.cpu_millis else ""
+    cores = f"{job.cpu_millis / 1000:g} core{'s' * (job.cpu_millis != 1000)}" if job.cpu_millis else ""
     memory = f"{job.memory_mib / 1024:g} GiB" if job.memory_mib else ""
     each = ", ".join(filter(None, (gpus, cores, memory))) or "nothing"
     return f"{job.replicas} x ({each})" if job.replicas > 1 else each

@@ -23,6 +23,8 @@ from scheduling.simulator.world import World
 #: what the caller prints: the input is wrong, nothing was written
 BadInput = (BadTrace, BadFile)
 OURS = "berth"
+#: so many reasons why jobs never started are told
+REASONS = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,14 +77,15 @@ def simulate(request: Request, progress: Progress) -> Result:
     options = request.options
     if not options.sample_s:
         options = replace(options, sample_s=_sample_s(jobs))
-    history = World(site, policy, jobs, options, watch).run()
+    world = World(site, policy, jobs, options, watch)
+    history = world.run()
     runs = [(figures(OURS, history, names), history)]
     for name in request.baselines:
         progress(name, 0, len(jobs), 0)
         other = replay_baseline(name, site, jobs, seed=request.seed)
         runs.append((figures(name, other, names), other))
         progress(name, len(jobs), len(jobs), 0)
-    notes = _notes(request, policy, jobs, history, problems)
+    notes = _notes(request, policy, jobs, history, problems, world.why_waiting())
     files = write_report(request.out, f"Replay of {request.trace.name}", notes, runs, problems)
     return Result(tuple(runs), problems, tuple(files), tuple(notes))
 
@@ -95,7 +98,7 @@ def _sample_s(jobs: Sequence[TraceJob]) -> int:
 
 
 def _notes(
-    request: Request, policy: Policy, jobs: Sequence[TraceJob], history: History, problems: Problems
+    request: Request, policy: Policy, jobs: Sequence[TraceJob], history: History, problems: Problems, why: Counter[str]
 ) -> list[str]:
     notes = [
         f"{len(jobs):,} jobs on {history.gpus:,} GPUs; cluster {request.cluster.name}, policy {request.policy.name}, "
@@ -109,8 +112,10 @@ def _notes(
             notes.append(f"{count:,} jobs name the tier {tier}, which the policy does not have: they ran as {used}.")
         elif not tier and used != request.options.default_tier:
             notes.append(f"{count:,} jobs name no tier: they ran as {used}.")
-    for why, count in sorted(problems.passed_over.items()):
-        notes.append(f"{count:,} lines were passed over: {why}.")
+    for reason, count in sorted(problems.passed_over.items()):
+        notes.append(f"{count:,} lines were passed over: {reason}.")
+    for reason, count in sorted(why.most_common(REASONS), key=lambda told: (-told[1], told[0])):
+        notes.append(f"{count:,} jobs never started: {reason}")
     if request.baselines:
         notes.append("The baselines know every run time exactly, except fifo, best-fit and random, which need none.")
     return notes

@@ -11,22 +11,21 @@ All that happens at one moment is told first; then one plan is made and carried 
 """
 
 import heapq
+from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 from scheduling.core.cluster import Ask, Outcome, Run, parked, requeued
 from scheduling.core.decisions import Place, Plan
-from scheduling.core.forecast import estimate_starts, meets_deadline
 from scheduling.core.lifecycle import EndReason, JobState
 from scheduling.core.plan import Planner
 from scheduling.core.policy import DAY, Policy
-from scheduling.core.promises import NEVER
-from scheduling.core.runtimes import UsedOfLimit
 from scheduling.simulator.gauge import Gauge
 from scheduling.simulator.history import History, Record
-from scheduling.simulator.hours import next_edge
 from scheduling.simulator.life import Life
+from scheduling.simulator.looks import Looks
 from scheduling.simulator.options import Limits, Options
+from scheduling.simulator.outlook import Outlook
 from scheduling.simulator.site import Site
 from scheduling.simulator.traces.job import TraceJob
 from scheduling.simulator.turns import Turns, units_of
@@ -39,7 +38,6 @@ class Stuck(Exception):
 _ROUNDS = 10_000
 #: a trace may begin at 0, which means "never" in the core: its axis is moved by a week, so that days stay what they are
 SHIFT_S = 7 * DAY
-WEEK_S = 8 * DAY  #: within so long all hours come again
 _ARRIVE, _END, _RELEASED, _TURN, _LOOK, _AGAIN = range(6)
 
 
@@ -62,11 +60,10 @@ class World:
         self._events: list[tuple[int, int, int, int]] = []
         self._next: TraceJob | None = None
         self._count = self._ended = self._ending = 0
-        self._look_at = self._edge_at = self._stirred = -1
-        self._used, self._to_promise = UsedOfLimit(), list[int]()
+        self._outlook, self._to_promise = Outlook(self.planner, policy), list[int]()
         self._turns = Turns(policy)
-        self._longest_hold = max(policy.min_runtime_s, *(team.min_runtime_s for team in site.teams), 0)
-        self._restless = self._longest_hold > 0 or (self._turns.taken and not policy.keeps_work)
+        restless = self._turns.taken and not policy.keeps_work
+        self._looks = Looks(site.teams, policy, look_s=options.look_s, restless=restless)
         for booking in self.planner.bookings:
             for at in (booking.starts, booking.ends):
                 heapq.heappush(self._events, (at, _LOOK, 0, 0))
@@ -95,6 +92,10 @@ class World:
         self.history.samples = self.gauge.samples
         return self.history
 
+    def why_waiting(self) -> Counter[str]:
+        """After the replay: the reasons for which jobs never started, each with how many."""
+        return self._outlook.why_waiting(self.history.ended + SHIFT_S) if self._waiting else Counter()
+
     def _fetch(self) -> None:
         self._next = next(self._arrivals, None)
         if self._next is not None:
@@ -104,7 +105,7 @@ class World:
         """Tell the planner. False: nothing has changed that could make another plan."""
         if kind == _AGAIN:
             return True
-        self._stirred = now
+        self._looks.stirred(now)
         if kind == _LOOK:
             return True
         if kind == _ARRIVE:
@@ -139,7 +140,7 @@ class World:
         )
         record = Record(job=job, number=self._count, team=ask.team)
         if ask.deadline:  # weighed as at a submit of the live loop: what is not accepted orders nothing
-            record.deadline_accepted = meets_deadline(self.planner.snapshot(), self.policy, now, ask)
+            record.deadline_accepted = self._outlook.accepts(ask, now)
             ask = ask if record.deadline_accepted else replace(ask, deadline=0)
         self.history.records.append(record)
         self._lives[self._count] = Life(record=record, left_s=job.duration_s)
@@ -150,8 +151,7 @@ class World:
             self._to_promise.append(self._count)
         if ask.not_before > ask.submitted:
             heapq.heappush(self._events, (ask.not_before, _LOOK, 0, 0))
-        if ask.min_runtime_s:
-            self._restless, self._longest_hold = True, max(self._longest_hold, ask.min_runtime_s)
+        self._looks.hold(ask.min_runtime_s)
 
     def _submit(self, ask: Ask) -> None:
         self._waiting.add(ask.job)
@@ -204,7 +204,7 @@ class World:
 
     def _end(self, now: int, life: Life) -> None:
         run = self._stop(now, life)
-        self._used.ended(run.ask, now - run.held_at)
+        self._outlook.ended(run, now - run.held_at)
         self._ended += 1
         life.record.end = now - SHIFT_S
         life.record.timed_out = bool(life.left_s is not None and life.left_s > 0)
@@ -234,11 +234,10 @@ class World:
 
     def _promise(self, now: int) -> None:
         """Tell those who have just come, and do not start at once, when they will."""
-        for number in self._to_promise:
-            life = self._lives[number]
-            if life.run is None:
-                starts = estimate_starts(self.planner.snapshot(), self.policy, now, lasting=self._used.late)
-                life.record.promised = starts[number] - SHIFT_S if number in starts else None
+        waiting = [number for number in self._to_promise if self._lives[number].run is None]
+        starts = self._outlook.starts(now) if waiting else {}
+        for number in waiting:
+            self._lives[number].record.promised = starts[number] - SHIFT_S if number in starts else None
         self._to_promise.clear()
 
     # ---------------------------------------------------------------------------------------- decide and carry out
@@ -252,23 +251,10 @@ class World:
                 break
         else:
             raise Stuck(f"at {now} the plan frees and takes without end")
-        self._look_again(now)
-
-    def _look_again(self, now: int) -> None:
-        """While jobs wait the plan may differ though nothing happens. But not for ever: where nothing arrives or ends
-        any more, and a week and the longest of all hold-offs have passed, all stays as it is."""
-        patience = WEEK_S + self.policy.max_parked_s + self.policy.no_evict_s + 3 * self._longest_hold
-        quiet = self._next is None and not self._ending and now > self._stirred + patience
-        if not self._waiting or quiet:
-            return
-        if self._restless and self._look_at <= now and len(self._lives) > len(self._waiting):
-            self._look_at = now + self.options.look_s
-            heapq.heappush(self._events, (self._look_at, _AGAIN, 0, 0))
-        if self._edge_at <= now:
-            edge = next_edge(self.site.teams, now)
-            self._edge_at = NEVER if edge is None else edge
-            if edge is not None:
-                heapq.heappush(self._events, (edge, _AGAIN, 0, 0))
+        if self._waiting:
+            more, running = self._next is not None or self._ending > 0, len(self._lives) > len(self._waiting)
+            for at in self._looks.after(now, more=more, running=running):
+                heapq.heappush(self._events, (at, _AGAIN, 0, 0))
 
     def _carry_out(self, now: int, plan: Plan) -> bool:
         """True if something became free at once, so that another plan may place more."""

@@ -1,5 +1,7 @@
 """The machines of a cluster file: `nodes`, each line one machine or several alike, and the `pools` that they form."""
 
+from dataclasses import replace
+
 from scheduling.core import mig
 from scheduling.core.machines import Gpu, Instance, Node, Pool
 from scheduling.simulator.files.reading import BadFile, Block
@@ -53,8 +55,7 @@ def _alike(block: Block, first: int, first_gpu: int, levels: tuple[str, ...] | N
             cpu_millis=int(cpus * 1000),
             memory_mib=int(memory * 1024),
             gpus=tuple(
-                Gpu(first_gpu + copy * len(cards) + place, card.model, card.memory_mib, card.island, card.mig, card.layout)
-                for place, card in enumerate(cards)
+                replace(card, id=first_gpu + copy * len(cards) + place) for place, card in enumerate(cards)
             ),
             accepts=block.boolean("accepts", True) and not draining,
             labels=tuple(sorted((key, labels.text(key)) for key in labels.names_of_keys())),
@@ -74,20 +75,14 @@ def _cards(block: Block) -> list[Gpu]:
         gpus = block.integer("gpus", 0, most=MOST_GPUS)
         each = block.integer("nvlink_island_gpus", gpus)
         cards = _card(block, memory="gpu_memory_gib", count=gpus)
-        return [
-            Gpu(0, card.model, card.memory_mib, place // each if each else 0, card.mig, card.layout)
-            for place, card in enumerate(cards)
-        ]
+        return [replace(card, island=place // each if each else 0) for place, card in enumerate(cards)]
     for key in ("gpus", "model", "gpu_memory_gib", "mig", "layout", "nvlink_island_gpus"):
         if block.has(key):
             raise block.bad(key, "say it of the cards: cards says which there are")
     cards = []
     for part in block.blocks("cards"):
         count, island = part.integer("count", 1, least=1, most=MOST_GPUS), part.integer("nvlink_island", 0)
-        cards += [
-            Gpu(0, card.model, card.memory_mib, island, card.mig, card.layout)
-            for card in _card(part, memory="memory_gib", count=count)
-        ]
+        cards += [replace(card, island=island) for card in _card(part, memory="memory_gib", count=count)]
         part.done()
     if len(cards) > MOST_GPUS:
         raise block.bad("cards", f"{len(cards):,} on one node; at most {MOST_GPUS} can be")

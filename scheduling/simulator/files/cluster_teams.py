@@ -1,4 +1,5 @@
-"""The teams of a cluster file: their tree, quotas, hours and minimum runtimes, refused where guarantees cannot be met."""
+"""The teams of a cluster file: their tree, quotas, hours and minimum runtimes. Guarantees that cannot be met are
+refused."""
 
 from collections.abc import Iterable
 

@@ -47,7 +47,9 @@ def _mapping_once(loader: _OnceLoader, node: yaml.MappingNode) -> dict[Any, Any]
     for key_node, _ in node.value:
         key = loader.construct_object(key_node, deep=True)
         if not isinstance(key, str | int) or isinstance(key, bool):
-            raise yaml.constructor.ConstructorError(None, None, f"{key!r} cannot be a key", key_node.start_mark)
+            raise yaml.constructor.ConstructorError(
+                None, None, f"{key_node.value!r} cannot be a key; write it in quotation marks", key_node.start_mark
+            )
         if key in seen:
             raise yaml.constructor.ConstructorError(None, None, f"the key {key!r} comes twice", key_node.start_mark)
         seen.add(key)
@@ -176,7 +178,8 @@ def read_file(path: Path, make: Callable[[Block], T]) -> T:
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f"line {mark.line + 1}: " if mark else ""
-        raise BadFile(str(path), "", f"{where}{getattr(error, 'problem', None) or error}") from error
+        what = getattr(error, "problem", None) or " ".join(str(error).split())
+        raise BadFile(str(path), "", f"{where}{what}") from error
     except RecursionError as error:
         raise BadFile(str(path), "", "is nested too deeply") from error
     block = Block(str(path), "", {} if values is None else values)

@@ -24,9 +24,9 @@ class TeamFigures:
 class Figures:
     """`promises_kept`: the share of starts before the estimate's 90th percentile; None where no estimate was made.
 
-    `deadlines`: jobs that have one; `deadlines_accepted` and `deadlines_refused` of them at their submission, None where
-    nobody weighs them (the baselines). `deadlines_met`: work done in time, whether it was accepted or not; `accepted_met`:
-    of those that were accepted.
+    `deadlines`: jobs that have one; `deadlines_accepted`, `deadlines_refused`: of them, at their submission, None where
+    nobody weighs them (the baselines). `deadlines_met`: work done in time, accepted or not; `accepted_met`: of those
+    that were accepted.
     """
 
     name: str

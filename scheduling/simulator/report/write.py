@@ -11,7 +11,8 @@ from scheduling.simulator.report.summary import Figures
 from scheduling.simulator.traces.problems import Problems
 
 JOB_COLUMNS = ("id", "team", "user", "gpus", "submit_s", "first_start_s", "end_s", "wait_s", "completion_s",
-               "suspensions", "requeues", "lost_s", "promised_s", "timed_out", "deadline_s", "deadline", "deadline_met")  # fmt: skip
+               "suspensions", "requeues", "lost_s", "promised_s", "timed_out", "deadline_s", "deadline",
+               "deadline_met")  # fmt: skip
 WEIGHED = {None: "", True: "accepted", False: "refused"}
 
 

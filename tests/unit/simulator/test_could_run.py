@@ -23,7 +23,8 @@ HEADER = (
     "id,submit_s,duration_s,team,gpus,replicas,cpu_millis,memory_mib,gpu_memory_mib,models,pools,needs,preemptible,"
     "topology_required,gpu_thousandths,mig"
 )
-DEFAULTS = dict(zip(HEADER.split(","), "j,0,10,blue,1,1,0,0,0,,,,yes,,,".split(","), strict=True))
+DEFAULTS = dict.fromkeys(HEADER.split(","), "") | {
+    "submit_s": 0, "duration_s": 10, "team": "blue", "gpus": 1, "replicas": 1}  # fmt: skip
 
 
 @pytest.fixture

@@ -66,7 +66,7 @@ def test_hours_that_never_meet_end_the_replay_all_the_same(lasts):
 def test_a_server_that_never_ends_does_not_keep_a_restless_replay_alive():
     """Whoever waits behind it with a minimum runtime to pass looks again and again, but not for ever."""
     policy = replace(POLICY, min_runtime_s=60)
-    times = replay(site(red=4), job("server", 0, None, gpus=4), job("next", 1, 10), policy=policy)
+    times = replay(site(red=4), job("server", 0, None, gpus=4), job("next", 1, 10), policy=policy, look_s=HOUR)
     assert times == {"server": (0, None), "next": (None, None)}
 
 
