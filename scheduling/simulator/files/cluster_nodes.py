@@ -3,8 +3,8 @@
 from dataclasses import replace
 
 from scheduling.core import mig
-from scheduling.core.machines import Gpu, Instance, Node, Pool
-from scheduling.simulator.files.reading import BadFile, Block
+from scheduling.core.machines import Gpu, Instance, Node, Pool, reference_flaw
+from scheduling.simulator.files.reading import Block
 
 #: more than these nobody has; beyond, only memory would be filled
 MOST_NODES, MOST_GPUS = 100_000, 256
@@ -129,30 +129,15 @@ def pools_of(block: Block, nodes: tuple[Node, ...]) -> tuple[Pool, ...]:
             raise told.bad(name, f"no node is in this pool; there are {', '.join(pools)}")
         part = told.block(name)
         pools[name] = _reference(part, name, has_gpus[name])
-        part.done()
     return tuple(pools.values())
 
 
 def _reference(block: Block, name: str, has_gpus: bool) -> Pool:
     gpus = block.integer("reference_gpus", 0, most=MOST_GPUS)
     cpus, memory = block.number("reference_cpus", 0), block.number("reference_memory_gib", 0)
-    problem = reference_problem(gpus, cpus, memory, has_gpus=has_gpus)
-    if problem is not None:
-        raise BadFile(block.file, f"{block.path}.reference_{problem[0]}", problem[1])
-    return Pool(name, gpus, int(cpus * 1000), int(memory * 1024))
-
-
-def reference_problem(gpus: int, cpus: float, memory_gib: float, *, has_gpus: bool) -> tuple[str, str] | None:
-    """(which of gpus, cpus, memory_gib; what is wrong with it): a reference node that would charge nothing, or by
-    nothing. All 0: there is none."""
-    if not (gpus or cpus or memory_gib):
-        return None
-    if has_gpus and not gpus:
-        return "gpus", "a reference node of a pool with GPUs has some"
-    if not has_gpus and gpus:
-        return "gpus", "a pool without GPUs counts cores: its reference node has cpus and memory_gib only"
-    if has_gpus and not (cpus or memory_gib):
-        return "cpus", "GPUs alone count in any case; say the CPU cores or the memory that come with them"
-    if not has_gpus and not (cpus and memory_gib):
-        return "cpus", "memory is counted as the cores that come with it: say both"
-    return None
+    block.done()
+    reference = (gpus, int(cpus * 1000), int(memory * 1024))
+    flaw = reference_flaw(reference, gpu_pool=has_gpus)
+    if flaw is not None:
+        raise block.bad(f"reference_{flaw[0]}", flaw[1])
+    return Pool(name, *reference)

@@ -37,7 +37,10 @@ _OnceLoader.add_implicit_resolver(
 )
 _OnceLoader.add_implicit_resolver(
     "tag:yaml.org,2002:float",
-    re.compile(r"[-+]?(?:[0-9]+(?:\.[0-9]*)?(?:[eE][-+]?[0-9]{1,3})?|\.[0-9]+|\.(?:inf|Inf|INF))$|\.(?:nan|NaN|NAN)$"),
+    re.compile(
+        r"[-+]?(?:[0-9]+\.[0-9]*|\.[0-9]+|[0-9]+(?=[eE]))(?:[eE][-+]?[0-9]{1,3})?$"
+        r"|[-+]?\.(?:inf|Inf|INF)$|\.(?:nan|NaN|NAN)$"
+    ),
     list("-+.0123456789"),
 )
 

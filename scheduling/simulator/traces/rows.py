@@ -116,9 +116,8 @@ def text_lines(path: Path) -> Iterator[tuple[int, str]]:
                 yield number, line.rstrip("\r\n")
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         where = f" beyond line {number}" if number else ""
-        what = (
-            "it is packed by gzip, and damaged or cut off" if number else "it is no gzip file, whatever its name says"
-        )
+        fake = not number and isinstance(error, gzip.BadGzipFile)
+        what = "it is no gzip file, whatever its name says" if fake else "it is packed by gzip, and damaged or cut off"
         raise BadTrace(file, 0, "", f"cannot be read{where}: {what}") from error
     except OSError as error:
         raise BadTrace(file, 0, "", f"cannot be read: {error.strerror or error}") from error
