@@ -12,6 +12,7 @@ SHORT_S = 600
 
 @dataclass(frozen=True, slots=True)
 class TeamFigures:
+    id: int
     team: str
     jobs: int
     mean_wait_s: float
@@ -136,6 +137,7 @@ def _teams(records: list[Record], names: dict[int, str]) -> tuple[TeamFigures, .
         waits = sorted(record.wait_s for record in members if record.wait_s is not None)
         rows.append(
             TeamFigures(
+                id=team,
                 team=names.get(team, str(team)),
                 jobs=len(members),
                 mean_wait_s=_mean(waits),

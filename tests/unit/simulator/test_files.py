@@ -1,6 +1,7 @@
 """Cluster and policy files: what they say, and that each mistake is refused with the path of its key."""
 
 from dataclasses import MISSING, fields
+from pathlib import Path
 
 import pytest
 
@@ -155,6 +156,13 @@ def test_a_cluster_file_says_all_that_the_core_can(cluster):
     assert {field.name for field in fields(Node)} == {
         "id", "name", "pool", "cpu_millis", "memory_mib", "gpus", "accepts", "labels", "path", "reserved_cpu_millis",
         "reserved_memory_mib", "draining"}  # fmt: skip
+
+
+def test_the_cluster_file_of_the_documentation_is_one(cluster):
+    text = (Path(__file__).parents[3] / "docs" / "simulator.md").read_text().split("```yaml\n")[1].split("```")[0]
+    site = cluster(text)
+    assert [team.name for team in site.teams] == ["lab", "vision", "walled", "night"]
+    assert len(site.bookings) == 2
 
 
 def test_a_policy_file_says_all_that_the_core_can(policy):

@@ -150,5 +150,6 @@ def test_the_report_counts_deadlines_accepted_refused_and_met(tmp_path):
         ("", "", ""),
     ]
     page = (tmp_path / "report.html").read_text()
-    assert "<td>Deadlines accepted, refused at submit</td><td>0, 3</td>" in page
-    assert "<td>Deadlines met in all</td><td>2 of 3 (67 %)</td>" in page
+    assert "Deadlines accepted at submit</th><td>0</td>" in page
+    assert "Deadlines refused at submit</th><td>3</td>" in page
+    assert "Deadlines met in all</th><td>2 of 3 (67 %)</td>" in page
