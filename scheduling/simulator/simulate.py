@@ -117,5 +117,8 @@ def _notes(
     for reason, count in sorted(why.most_common(REASONS), key=lambda told: (-told[1], told[0])):
         notes.append(f"{count:,} jobs never started: {reason}")
     if request.baselines:
-        notes.append("The baselines know every run time exactly, except fifo, best-fit and random, which need none.")
+        notes.append(
+            "The baselines know every run time exactly, except fifo, best-fit and random, which need none. None knows "
+            "quotas, labels, topology, hours or the calendar."
+        )
     return notes

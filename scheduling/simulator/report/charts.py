@@ -52,21 +52,8 @@ class Axis:
     def _times(self) -> list[float]:
         if self.log:
             return [mark for mark in (1, 10, 60, 600, 3600, 36_000, 86_400, 864_000) if self.least <= mark <= self.most]
-        steps = (
-            10,
-            60,
-            300,
-            900,
-            3600,
-            4 * 3600,
-            8 * 3600,
-            12 * 3600,
-            86_400,
-            2 * 86_400,
-            5 * 86_400,
-            10 * 86_400,
-            30 * 86_400,
-        )
+        day = 86_400
+        steps = (10, 60, 300, 900, 3600, 4 * 3600, day // 2, day, 2 * day, 5 * day, 10 * day, 30 * day)
         step = next((step for step in steps if self.most / step <= 7), steps[-1])
         return [float(mark) for mark in range(0, int(self.most) + 1, step)]
 

@@ -152,4 +152,4 @@ def test_the_report_counts_deadlines_accepted_refused_and_met(tmp_path):
     page = (tmp_path / "report.html").read_text()
     assert "Deadlines accepted at submit</th><td>0</td>" in page
     assert "Deadlines refused at submit</th><td>3</td>" in page
-    assert "Deadlines met in all</th><td>2 of 3 (67 %)</td>" in page
+    assert "Deadlines met in all</th><td>66.7 % of 3</td>" in page
