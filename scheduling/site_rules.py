@@ -14,6 +14,7 @@ from scheduling.core.windows import all_open_at, opens_at, windows_of
 from scheduling.models import Allocation, ClaimedSlot, Gpu, Pool
 from scheduling.records.usage import Charges, settle
 from scheduling.shaping import parts_of, seconds, teams
+from scheduling.wiring import wired
 from tenants.models import Team, TeamWindow
 
 LONGEST_MIN_RUNTIME = timedelta(days=30)
@@ -53,6 +54,7 @@ def set_hours(*, team: Team, windows: Sequence[Window], now: datetime) -> None:
         TeamWindow(team=team, days=sum(1 << day for day in span.days), starts=span.starts, ends=span.ends)
         for span in windows
     )
+    transaction.on_commit(wired().hint_tick)
 
 
 def set_min_runtime(*, team: Team, min_runtime: timedelta) -> None:
@@ -61,6 +63,7 @@ def set_min_runtime(*, team: Team, min_runtime: timedelta) -> None:
     if min_runtime > LONGEST_MIN_RUNTIME:
         raise TooLongAlone(team=team.slug, most=LONGEST_MIN_RUNTIME.days)
     Team.objects.filter(pk=team.pk).update(min_runtime=min_runtime)
+    transaction.on_commit(wired().hint_tick)
 
 
 @transaction.atomic
@@ -89,3 +92,4 @@ def set_reference(*, pool: Pool, reference: tuple[int, int, int], now: datetime)
         lead = next(row for row in rows if row.lead)
         lead.charge = charges.of(part, pool.name)
         lead.save(update_fields=["charge"])
+    transaction.on_commit(wired().hint_tick)

@@ -7,6 +7,7 @@ from django.core.management.base import BaseCommand, CommandError
 
 from portal.kernel import clock
 from scheduling.models import Booking
+from scheduling.wiring import wired
 from tenants.management.asking import started_once
 
 
@@ -25,6 +26,7 @@ class Command(BaseCommand):
                 raise CommandError(f"There is no booking {options['cancel']}, or it is over.")
             told = _told(booking)
             booking.delete()
+            wired().hint_tick()
             self.stdout.write(f"cancelled: {told}")
             return
         for booking in rows:

@@ -25,7 +25,8 @@ polyline{fill:none;stroke-width:1.8}
 th,td{padding:4px 10px;text-align:right;border-bottom:1px solid color-mix(in srgb,currentColor 15%,transparent)}
 th,td{white-space:nowrap}tr>:first-child{text-align:left}th[scope=row]{font-weight:400}
 @media(max-width:600px){body{padding:14px}tr>:first-child{white-space:normal;min-width:7.5em}}
-.legend span{display:inline-block;margin-right:18px}.legend i{display:inline-block;width:12px;height:12px;border-radius:3px;margin-right:6px}
+.legend span{display:inline-block;margin-right:18px}
+.legend i{display:inline-block;width:12px;height:12px;border-radius:3px;margin-right:6px}
 """ + "".join(
     f"polyline.k{n}{{stroke:var(--c{n})}}rect.k{n}{{fill:var(--c{n})}}i.k{n}{{background:var(--c{n})}}"
     for n in range(COLOURS)
