@@ -69,6 +69,10 @@ def simulate(request: Request, progress: Progress) -> Result:
     if not jobs:
         bad = f"; {len(problems.listed):,} were left out, the first: {problems.listed[0]}" if problems.listed else ""
         raise BadTrace(str(request.trace), 0, "", f"there is no job to replay{bad}")
+    try:  # before the long part, not after it
+        request.out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise BadFile("--out", "", f"{request.out} cannot be made: {error.strerror or error}") from error
     names = {team.id: team.name for team in site.teams}
 
     def watch(now: int, _submitted: int, ended: int) -> None:

@@ -89,7 +89,7 @@ def figures(name: str, history: History, team_names: dict[int, str]) -> Figures:
         mean_completion_s=_mean(completions),
         median_completion_s=at_share(completions, 0.5),
         p90_completion_s=at_share(completions, 0.9),
-        allocated_percent=_percent(history.samples, lambda sample: sample.used),
+        allocated_percent=_allocated(history),
         fragmented_percent=_percent(history.samples, lambda sample: sample.fragmented),
         suspensions=sum(record.suspensions for record in records),
         requeues=sum(record.requeues for record in records),
@@ -112,6 +112,14 @@ def figures(name: str, history: History, team_names: dict[int, str]) -> Figures:
 def at_share(values: list[int], share: float) -> int:
     """The smallest of the sorted values that this share of all does not exceed."""
     return values[min(len(values) - 1, max(0, -(-int(len(values) * share * 1000) // 1000) - 1))] if values else 0
+
+
+def _allocated(history: History) -> float | None:
+    """The baselines take no samples, and lose nothing: there the work that was done says what was held."""
+    if history.samples:
+        return _percent(history.samples, lambda sample: sample.used)
+    span = history.gpus * (history.ended - history.began)
+    return 100 * sum(_gpu_seconds(record) for record in history.finished) / span if span else None
 
 
 def _percent(samples: list[Sample], of: Callable[[Sample], float]) -> float | None:

@@ -2,6 +2,7 @@
 
 import csv
 import json
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import pytest
@@ -187,6 +188,18 @@ def test_nothing_is_written_over_a_file(request_for):
     request.out.write_text("precious")
     with pytest.raises(BadFile, match="is a file, not a folder"):
         simulate(request, silent)
+
+
+def test_a_folder_that_cannot_be_made_is_told_before_the_replay(request_for, tmp_path):
+    (tmp_path / "plain").write_text("")
+    with pytest.raises(BadFile, match="cannot be made: Not a directory"):
+        simulate(replace(request_for(), out=tmp_path / "plain" / "out"), lambda *_: pytest.fail("it was replayed"))
+
+
+def test_the_baselines_say_what_was_allocated_as_well(request_for):
+    """Two of four cards for a hundred seconds: a half, whoever decides."""
+    request = request_for("id,submit_s,duration_s,team,gpus\na,0,100,red,2\n", baselines=("fifo", "srtf"))
+    assert [run.allocated_percent for run, _ in simulate(request, silent).runs] == [pytest.approx(50)] * 3
 
 
 def test_where_no_line_is_good_the_first_bad_one_is_named(request_for):
