@@ -64,15 +64,14 @@ class World:
         self._turns = Turns(policy)
         restless = self._turns.taken and not policy.keeps_work
         self._looks = Looks(site.teams, policy, look_s=options.look_s, restless=restless)
-        for booking in self.planner.bookings:
-            for at in (booking.starts, booking.ends):
-                heapq.heappush(self._events, (at, _LOOK, 0, 0))
 
     # ---------------------------------------------------------------------------------------- the clock
     def run(self) -> History:
         """Replay until nothing more can happen. Jobs that still wait then have no end in their record."""
         self._fetch()
-        now = 0
+        now = self._events[0][0] if self._events else 0
+        for at in (at for booking in self.planner.bookings for at in (booking.starts, booking.ends) if at > now):
+            heapq.heappush(self._events, (at, _LOOK, 0, 0))
         while self._events and (self._lives or self._next is not None):
             now = self._events[0][0]
             if not self.history.records:

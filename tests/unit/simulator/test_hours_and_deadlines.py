@@ -90,6 +90,13 @@ def test_a_booked_node_is_its_teams_and_others_run_there_only_what_is_over_by_th
     assert times == {"short": (0, 500), "long": (2000, 2800), "own": (600, 700)}
 
 
+def test_a_replay_begins_with_its_first_job_whatever_was_booked_before():
+    where = site(red=2, blue=2)
+    where.bookings = (Booking(1, 2, (1,), 0, 100), Booking(2, 2, (1,), 5_000_050, 5_000_100))
+    history = World(where, POLICY, [job("a", 5_000_000, 60)], Options(sample_s=10)).run()
+    assert (history.began, history.ended, len(history.samples)) == (5_000_000, 5_000_160, 16)
+
+
 # ------------------------------------------------------------------------------------------------ deadlines
 def test_a_deadline_that_the_forward_run_meets_is_accepted_and_goes_first():
     seen = records(
