@@ -10,6 +10,7 @@ from typing import Any
 
 from scheduling.core.cluster import Cluster
 from scheduling.core.policy import Policy
+from scheduling.core.quota import children_first
 
 FORMAT = 1
 
@@ -30,9 +31,24 @@ def load(text: str) -> tuple[Cluster, Policy, int]:
         content = json.loads(text)
         if content["format"] != FORMAT:
             raise UnreadableDump(f"this is format {content['format']}, not {FORMAT}")
-        return _read(Cluster, content["cluster"]), _read(Policy, content["policy"]), _read(int, content["now"])
-    except (KeyError, TypeError, ValueError, AttributeError) as why:
+        cluster = _read(Cluster, content["cluster"])
+        _check(cluster)
+        return cluster, _read(Policy, content["policy"]), _read(int, content["now"])
+    except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as why:
         raise UnreadableDump(f"not a dump of a snapshot: {why}") from why
+
+
+def _check(cluster: Cluster) -> None:
+    """What is held must be there. (A node may be gone while something still runs there.)"""
+    cards = {node.id: {gpu.id for gpu in node.gpus} for node in cluster.nodes}
+    held = [*((ask.job, ask.pinned) for ask in cluster.asks), *((run.job, run.parts) for run in cluster.runs),
+            *((claim.job, claim.parts) for claim in cluster.claims)]  # fmt: skip
+    for job, parts in held:
+        for part in parts:
+            absent = {piece.gpu for piece in part.pieces} - cards.get(part.node, {piece.gpu for piece in part.pieces})
+            if absent:
+                raise ValueError(f"job {job} holds GPU {min(absent)}, which node {part.node} does not have")
+    children_first({team.id: team for team in cluster.teams})
 
 
 def _plain(value: Any) -> Any:

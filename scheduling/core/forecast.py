@@ -3,7 +3,7 @@
 Nothing here decides differently: time moves from event to event, and every event is one plan of the warm planner.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Set
 from dataclasses import dataclass, replace
 from heapq import heapify, heappop, heappush
 
@@ -13,6 +13,8 @@ from scheduling.core.plan import Planner
 from scheduling.core.policy import DAY, Policy
 from scheduling.core.promises import NEVER
 from scheduling.core.windows import all_open_at, windows_of
+
+MONTH_S = 30 * DAY  #: estimates look no further
 
 #: how long a run will really take, in seconds of RUNNING time
 Lasting = Callable[[Ask], int]
@@ -24,7 +26,7 @@ def by_limit(ask: Ask) -> int:
 
 
 def estimate_starts(
-    cluster: Cluster, policy: Policy, now: int, *, lasting: Lasting = by_limit, horizon_s: int = 30 * 86_400
+    cluster: Cluster, policy: Policy, now: int, *, lasting: Lasting = by_limit, horizon_s: int = MONTH_S
 ) -> dict[int, int]:
     """When each waiting job starts if runs last as `lasting` says and nothing new arrives; without those that do not
     start within the horizon."""
@@ -40,7 +42,7 @@ class StartRange:
 
 
 def start_ranges(
-    cluster: Cluster, policy: Policy, now: int, *, median: Lasting, late: Lasting, horizon_s: int = 30 * 86_400
+    cluster: Cluster, policy: Policy, now: int, *, median: Lasting, late: Lasting, horizon_s: int = MONTH_S
 ) -> dict[int, StartRange]:
     """For every waiting job: the queue run forward twice, with the median and with the 90th percentile of what jobs
     like each one use of their limits (`runtimes.UsedOfLimit`). Where longer runs happen to let a job start earlier,
@@ -56,17 +58,23 @@ def start_ranges(
 
 def meets_deadline(cluster: Cluster, policy: Policy, now: int, ask: Ask) -> bool:
     """May this deadline be accepted? Only if the forward run, with every run at its limit, starts the job in time and
-    keeps every deadline that was accepted before."""
+    keeps every deadline that was accepted before. Each run goes only as far as the answer needs."""
     world = replace(cluster, asks=(*(other for other in cluster.asks if other.job != ask.job), ask))
-    starts = estimate_starts(world, policy, now, horizon_s=max(1, ask.deadline - now))
-    before = estimate_starts(cluster, policy, now)
-    promised = {
-        other.job: other
-        for other in cluster.asks
-        if other.deadline and _in_time(other, before) and other.job != ask.job
-    }
-    later = estimate_starts(world, policy, now) if promised else {}
-    return _in_time(ask, starts) and all(_in_time(other, later) for other in promised.values())
+    if not _kept((ask,), world, policy, now, until=ask.deadline):
+        return False
+    others = tuple(other for other in cluster.asks if other.deadline and other.job != ask.job)
+    promised = _kept(others, cluster, policy, now, until=now + MONTH_S)
+    return len(_kept(promised, world, policy, now, until=now + MONTH_S)) == len(promised)
+
+
+def _kept(asks: tuple[Ask, ...], cluster: Cluster, policy: Policy, now: int, *, until: int) -> tuple[Ask, ...]:
+    """Those of `asks`, which wait in `cluster`, whose deadlines the forward run keeps by starts not after `until`."""
+    last = min(max((ask.deadline - ask.limit_s for ask in asks), default=now - 1), until)
+    if last < now:
+        return ()
+    awaited = {ask.job for ask in asks}
+    starts = Forward(cluster, policy, now, by_limit).run(until=last, awaited=awaited).starts
+    return tuple(ask for ask in asks if _in_time(ask, starts))
 
 
 def _in_time(ask: Ask, starts: Mapping[int, int]) -> bool:
@@ -104,7 +112,7 @@ class Difference:
 
 def what_if(
     cluster: Cluster, policy: Policy, now: int, change: Alternative, *,
-    lasting: Lasting = by_limit, horizon_s: int = 30 * 86_400,
+    lasting: Lasting = by_limit, horizon_s: int = MONTH_S,
 ) -> Difference:  # fmt: skip
     """The same waiting and running jobs under today's rules and under others; who does not start within the horizon
     waits all of it."""
@@ -133,10 +141,12 @@ class Forward:
         heapify(self._events)
         self._wake_for(cluster.asks)
 
-    def run(self, *, until: int) -> "Forward":
-        """Go on until nobody waits, nothing more can happen, or `until`."""
+    def run(self, *, until: int, awaited: Set[int] | None = None) -> "Forward":
+        """Go on until nobody waits, nothing more can happen, all who are `awaited` have started, or `until`."""
         self._cycle()
         while self._events and self.planner.queue.asks and self._events[0][0] <= until:
+            if awaited is not None and awaited <= self.starts.keys():
+                break
             self.now = max(self.now, self._events[0][0])
             while self._events and self._events[0][0] <= self.now:
                 _, job, held_at = heappop(self._events)

@@ -72,3 +72,20 @@ class Pool:
     reference_gpus: int = 0
     reference_cpu_millis: int = 0
     reference_memory_mib: int = 0
+
+
+def reference_flaw(reference: tuple[int, int, int], *, gpu_pool: bool) -> tuple[str, str] | None:
+    """(`gpus` or `cpus`, what is wrong): a reference node (GPUs, CPU, memory) by which nothing, or nonsense, would be
+    charged. All 0 is none, and right."""
+    gpus, cpu, memory = reference
+    if not (gpus or cpu or memory):
+        return None
+    if gpu_pool and not gpus:
+        return "gpus", "the reference node of a pool with GPUs has some"
+    if not gpu_pool and gpus:
+        return "gpus", "a pool without GPUs counts cores: its reference node has CPU cores and memory only"
+    if gpu_pool and not (cpu or memory):
+        return "cpus", "GPUs count in any case; say the CPU cores or the memory that come with them"
+    if not gpu_pool and not (cpu and memory):
+        return "cpus", "memory is counted as the cores that come with it; say both"
+    return None

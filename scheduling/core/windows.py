@@ -1,12 +1,15 @@
 """Daily windows of a team: may its jobs start now, and if not, when again? Times of day are UTC."""
 
+import re
 from collections.abc import Mapping
 
 from scheduling.core.cluster import Team, Window
 
 DAY = 86_400
+DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
+_SPAN = re.compile(r"([0-9]{1,2}):([0-9]{2})-([0-9]{1,2}):([0-9]{2})")
 #: 1 January 1970 was a Thursday; Monday is 0
-_EPOCH_WEEKDAY = 3
+EPOCH_WEEKDAY = 3
 
 
 def opens_at(windows: tuple[Window, ...], now: int) -> int:
@@ -16,7 +19,7 @@ def opens_at(windows: tuple[Window, ...], now: int) -> int:
     for window in windows:
         length = (window.ends - window.starts) % DAY or DAY
         for day in range(today - 1, today + 8):
-            if (day + _EPOCH_WEEKDAY) % 7 in window.days:
+            if (day + EPOCH_WEEKDAY) % 7 in window.days:
                 starts = day * DAY + window.starts
                 if starts + length > now:
                     at = max(now, starts)
@@ -46,3 +49,50 @@ def all_open_at(windows: tuple[tuple[Window, ...], ...], now: int) -> int:
             break
         at = latest
     return at
+
+
+class NoWindow(ValueError):
+    """A text that is no window; the words of the error say what it should look like."""
+
+
+def window_from(text: str) -> Window:
+    """`mon-fri 20:00-06:00`, `sat,sun` (all day), `20:00-06:00` or `daily 20:00-06:00` (any day). Errors: NoWindow."""
+    days, starts, ends = tuple(range(7)), 0, DAY
+    words = text.split()
+    if not 1 <= len(words) <= 2:
+        raise NoWindow(_LIKE.format(text=text[:40]))
+    span = _SPAN.fullmatch(words[-1])
+    if span:
+        first, last = int(span[1]) * 60 + int(span[2]), int(span[3]) * 60 + int(span[4])
+        if int(span[2]) > 59 or int(span[4]) > 59 or first >= 24 * 60 or last > 24 * 60:
+            raise NoWindow(f"'{words[-1][:40]}' has a time that no clock shows; a day is 00:00-24:00")
+        starts, ends = first * 60, last * 60
+    if len(words) == 2 or not span:
+        days = _days(words[0].lower(), text)
+    if len(words) == 2 and not span:
+        raise NoWindow(_LIKE.format(text=text[:40]))
+    return Window(days, starts, ends)
+
+
+_LIKE = "'{text}' is no window such as 'mon-fri 20:00-06:00', 'sat,sun' or '20:00-06:00'"
+
+
+def _days(text: str, whole: str) -> tuple[int, ...]:
+    """`mon`, `fri-mon` and lists of them, each day once, Monday first; `daily`."""
+    if text == "daily":
+        return tuple(range(7))
+    days: set[int] = set()
+    for part in text.split(","):
+        first, given, last = part.partition("-")
+        if first not in DAYS or (given and last not in DAYS):
+            raise NoWindow(_LIKE.format(text=whole[:40]))
+        begin, end = DAYS.index(first), DAYS.index(last or first)
+        days.update((begin + step) % 7 for step in range((end - begin) % 7 + 1))
+    return tuple(sorted(days))
+
+
+def in_words(window: Window) -> str:
+    """As `window_from` reads it."""
+    days = "daily" if len(window.days) == 7 else ",".join(DAYS[day] for day in window.days)
+    starts, ends = (f"{at // 3600:02}:{at % 3600 // 60:02}" for at in (window.starts, window.ends))
+    return f"{days} {starts}-{ends}"

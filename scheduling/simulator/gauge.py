@@ -56,6 +56,11 @@ class Gauge:
             self._sample(waiting)
         self._integrate(now)
 
+    def finish(self, waiting: int) -> None:
+        """Nothing more comes: what has passed since the last sample is one too."""
+        if self._at is not None and self._at > self._began:
+            self._sample(waiting)
+
     def _integrate(self, until: int) -> None:
         assert self._at is not None
         passed = until - self._at
@@ -69,7 +74,7 @@ class Gauge:
         span = self._at - self._began
         by_team = {team: sum_ / (span * GPU_UNITS) for team, sum_ in sorted(self._integral.items())}
         used = sum(by_team.values()) / self.gpus if self.gpus else 0.0
-        self.samples.append(Sample(self._at, used, self._fragmented(), waiting, by_team))
+        self.samples.append(Sample(self._at, span, used, self._fragmented(), waiting, by_team))
         self._integral.clear()
         self._began = self._at
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from enum import StrEnum
 
-from scheduling.core.policy import DAY
+from scheduling.core.policy import DAY, Policy
 from scheduling.simulator.traces.job import TraceJob
 
 
@@ -24,7 +24,9 @@ class Suspendable(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """`cost_s`: seconds of its run time that a preempted job loses, as (up to so many GPUs, seconds)."""
+    """`cost_s`: seconds of its run time that a preempted job loses, as (up to so many GPUs, seconds). `default_tier`:
+    that of jobs which name none, or none that the policy has; where it lacks this one too, its last tier. `sample_s`:
+    the cluster is measured so often; 0: as often as suits the length of the trace."""
 
     limits: Limits = Limits.TRACE
     default_limit_s: int = 30 * DAY
@@ -36,6 +38,11 @@ class Options:
     look_s: int = 60
     #: every so many submissions, the job that comes is promised a start (the estimate's 90th percentile); 0: never
     promise_every: int = 0
+
+    def tier_of(self, job: TraceJob, policy: Policy) -> str:
+        """The tier in which it runs."""
+        names = [tier.name for tier in policy.tiers]
+        return next((name for name in (job.tier, self.default_tier) if name in names), names[-1])
 
     def limit_of(self, job: TraceJob) -> int:
         """The time limit that the scheduler is told, at least a second."""

@@ -15,7 +15,7 @@ from scheduling.simulator.history import History
 from scheduling.simulator.options import Options
 from scheduling.simulator.report.summary import Figures, figures
 from scheduling.simulator.report.write import write_report
-from scheduling.simulator.traces.formats import Reading, read_trace
+from scheduling.simulator.traces.formats import CALLED, Reading, guess, read_trace
 from scheduling.simulator.traces.job import TraceJob
 from scheduling.simulator.traces.problems import BadTrace, Problems
 from scheduling.simulator.world import World
@@ -23,6 +23,8 @@ from scheduling.simulator.world import World
 #: what the caller prints: the input is wrong, nothing was written
 BadInput = (BadTrace, BadFile)
 OURS = "berth"
+#: so many reasons why jobs never started are told
+REASONS = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,34 +59,50 @@ def simulate(request: Request, progress: Progress) -> Result:
             raise BadFile("--baseline", "", f"{name!r} is none of {', '.join(BASELINES)}")
     if request.out.exists() and not request.out.is_dir():
         raise BadFile("--out", "", f"{request.out} is a file, not a folder")
-    site = read_cluster(request.cluster)
     policy = read_policy(request.policy)
+    site = read_cluster(request.cluster, policy.levels)
     problems = Problems(skip_bad=request.skip_bad)
     largest = max(len(node.gpus) for node in site.nodes) or 1
-    reading = replace(request.reading, node_gpus=largest)
-    jobs = fitting_jobs(read_trace(request.trace, reading, problems), site, problems, str(request.trace), policy.levels)
+    format = request.reading.format or guess(request.trace)
+    read = read_trace(request.trace, replace(request.reading, node_gpus=largest, format=format), problems)
+    jobs = fitting_jobs(read, site, policy, problems, str(request.trace), CALLED.get(format))
     if not jobs:
         bad = f"; {len(problems.listed):,} were left out, the first: {problems.listed[0]}" if problems.listed else ""
         raise BadTrace(str(request.trace), 0, "", f"there is no job to replay{bad}")
+    try:  # before the long part, not after it
+        request.out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise BadFile("--out", "", f"{request.out} cannot be made: {error.strerror or error}") from error
     names = {team.id: team.name for team in site.teams}
 
     def watch(now: int, _submitted: int, ended: int) -> None:
         progress(OURS, ended, len(jobs), now - jobs[0].submit_s)
 
-    history = World(site, policy, jobs, request.options, watch).run()
+    options = request.options
+    if not options.sample_s:
+        options = replace(options, sample_s=_sample_s(jobs))
+    world = World(site, policy, jobs, options, watch)
+    history = world.run()
     runs = [(figures(OURS, history, names), history)]
     for name in request.baselines:
         progress(name, 0, len(jobs), 0)
         other = replay_baseline(name, site, jobs, seed=request.seed)
         runs.append((figures(name, other, names), other))
         progress(name, len(jobs), len(jobs), 0)
-    notes = _notes(request, policy, jobs, history, problems)
+    notes = _notes(request, policy, jobs, history, problems, world.why_waiting())
     files = write_report(request.out, f"Replay of {request.trace.name}", notes, runs, problems)
     return Result(tuple(runs), problems, tuple(files), tuple(notes))
 
 
+def _sample_s(jobs: Sequence[TraceJob]) -> int:
+    """Some hundred samples of a short trace, one an hour of a long one."""
+    began = jobs[0].submit_s
+    lasts = max(job.submit_s - began + (job.duration_s or 0) for job in jobs)
+    return min(3600, max(1, lasts // 200))
+
+
 def _notes(
-    request: Request, policy: Policy, jobs: Sequence[TraceJob], history: History, problems: Problems
+    request: Request, policy: Policy, jobs: Sequence[TraceJob], history: History, problems: Problems, why: Counter[str]
 ) -> list[str]:
     notes = [
         f"{len(jobs):,} jobs on {history.gpus:,} GPUs; cluster {request.cluster.name}, policy {request.policy.name}, "
@@ -92,14 +110,19 @@ def _notes(
     ]
     if problems.listed:
         notes.append(f"{len(problems.listed):,} lines were bad and left out; report.json lists them.")
-    strange = Counter(job.tier for job in jobs if job.tier and job.tier not in {tier.name for tier in policy.tiers})
-    for tier, count in sorted(strange.items()):
-        notes.append(
-            f"{count:,} jobs name the tier {tier}, which the policy does not have: they ran as "
-            f"{request.options.default_tier}."
-        )
-    for why, count in sorted(problems.passed_over.items()):
-        notes.append(f"{count:,} lines were passed over: {why}.")
+    ran_as = Counter((job.tier, request.options.tier_of(job, policy)) for job in jobs)
+    for (tier, used), count in sorted(ran_as.items()):
+        if tier and tier != used:
+            notes.append(f"{count:,} jobs name the tier {tier}, which the policy does not have: they ran as {used}.")
+        elif not tier and used != request.options.default_tier:
+            notes.append(f"{count:,} jobs name no tier: they ran as {used}.")
+    for reason, count in sorted(problems.passed_over.items()):
+        notes.append(f"{count:,} lines were passed over: {reason}.")
+    for reason, count in sorted(why.most_common(REASONS), key=lambda told: (-told[1], told[0])):
+        notes.append(f"{count:,} jobs never started: {reason}")
     if request.baselines:
-        notes.append("The baselines know every run time exactly, except fifo, best-fit and random, which need none.")
+        notes.append(
+            "The baselines know every run time exactly, except fifo, best-fit and random, which need none. None knows "
+            "quotas, labels, topology, hours or the calendar."
+        )
     return notes

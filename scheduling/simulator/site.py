@@ -1,9 +1,8 @@
 """The place where a replay happens: machines and teams with their names, and trace jobs put into the core's words."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from scheduling.core import mig
-from scheduling.core.cluster import Ask, Booking, Cluster, Gpu, Node, Pool, Shape, Team
+from scheduling.core.cluster import Ask, Booking, Cluster, Node, Pool, Shape, Team
 from scheduling.simulator.traces.job import WHOLE, TraceJob
 
 
@@ -27,13 +26,14 @@ class Site:
     _ids: dict[str, int] = field(default_factory=dict)
     _users: dict[tuple[int, str], int] = field(default_factory=dict)
     _card_mib: dict[Shape, int] = field(default_factory=dict)
-    _fits: dict[tuple[Shape, int], bool] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self._ids = {team.name: team.id for team in self.teams}
 
-    def cluster(self) -> Cluster:
-        return Cluster(nodes=self.nodes, pools=self.pools, teams=self.teams, bookings=self.bookings)
+    def cluster(self, *, shift_s: int = 0) -> Cluster:
+        """As it is when the replay begins, with nothing running. `shift_s`: by so much the axis is moved."""
+        bookings = (replace(b, starts=b.starts + shift_s, ends=b.ends + shift_s) for b in self.bookings)
+        return Cluster(nodes=self.nodes, pools=self.pools, teams=self.teams, bookings=tuple(bookings))
 
     def meet(self, names: set[str]) -> None:
         """Make the trace's teams known, where the cluster file leaves that open. Sorted, so that ids never depend on
@@ -46,7 +46,8 @@ class Site:
         try:
             return self._ids[name]
         except KeyError:
-            raise NoSuchTeam(f"the cluster has no team {name!r}") from None
+            what = f"has no team {name!r}" if name else "lists teams, and the trace names none here"
+            raise NoSuchTeam(f"the cluster {what}") from None
 
     def shape(self, job: TraceJob, team: int) -> Shape:
         part = job.gpu_thousandths if job.gpus and job.gpu_thousandths < WHOLE else 0
@@ -62,6 +63,7 @@ class Site:
             pools=job.pools or self.pools_of.get(team, ()),
             required=job.topology_required,
             preferred=job.topology_preferred,
+            needs=job.needs,
         )
 
     def ask(self, job: TraceJob, number: int, *, limit_s: int, suspendable: bool, tier: str, shift_s: int = 0) -> Ask:
@@ -81,7 +83,8 @@ class Site:
             not_before=0 if job.not_before_s is None else job.not_before_s + shift_s,
             preemptible=job.preemptible,
             suspendable=suspendable,
-            saved_mib=shape.gpus * self._largest_card(shape) if suspendable else 0,
+            min_runtime_s=job.min_runtime_s,
+            saved_mib=(job.saved_mib or shape.gpus * self._largest_card(shape)) if suspendable else 0,
         )
 
     def _largest_card(self, shape: Shape) -> int:
@@ -92,36 +95,3 @@ class Site:
             cards = (gpu for node in nodes for gpu in node.gpus if not shape.models or gpu.model in shape.models)
             known = self._card_mib[shape] = max((gpu.memory_mib for gpu in cards), default=0)
         return known
-
-    def could_ever_hold(self, job: TraceJob) -> bool:
-        """Is there room for all replicas on the empty machines it may use?"""
-        team = self.team_id(job.team)
-        shape = self.shape(job, team)
-        known = self._fits.get((shape, team))
-        if known is None:
-            known = self._fits[shape, team] = sum(_copies(node, shape) for node in self.nodes) >= shape.replicas
-        return known
-
-
-def _copies(node: Node, shape: Shape) -> int:
-    """Replicas that the empty node has room for."""
-    if shape.pools and node.pool not in shape.pools:
-        return 0
-    counts = [shape.replicas]
-    if shape.wants_gpu:
-        cards = [gpu for gpu in node.gpus if not shape.models or gpu.model in shape.models]
-        if shape.mig:
-            counts.append(sum(_instances(gpu, shape) for gpu in cards))
-        else:
-            large = sum(gpu.memory_mib >= shape.gpu_memory_mib for gpu in cards)
-            counts.append(large // shape.gpus if shape.gpus else large * (WHOLE // shape.thousandths))
-    if shape.cpu_millis:
-        counts.append((node.cpu_millis - node.reserved_cpu_millis) // shape.cpu_millis)
-    if shape.memory_mib:
-        counts.append((node.memory_mib - node.reserved_memory_mib) // shape.memory_mib)
-    return min(counts)
-
-
-def _instances(gpu: Gpu, shape: Shape) -> int:
-    """Instances that the empty card could be cut into, of the profile that it can have most of."""
-    return max((p.most for p in mig.wanted(gpu.model, shape.mig, shape.gpu_memory_mib)), default=0) if gpu.mig else 0

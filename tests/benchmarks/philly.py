@@ -62,7 +62,8 @@ class Philly:
         self.problems = Problems(skip_bad=True)
         trace = folder / "philly_2017_jobs.csv.gz"
         # The rule of the table: a job whose cluster has no size, or is larger than it, is dropped.
-        self.jobs = fitting_jobs(philly.read(trace, self.problems), self._site(walls=True), self.problems, str(trace))
+        read = philly.read(trace, self.problems)
+        self.jobs = fitting_jobs(read, self._site(walls=True), Policy(), self.problems, str(trace), philly.CALLED)
         self._easy: dict[str, float] = {}
 
     def _site(self, *, walls: bool) -> Site:

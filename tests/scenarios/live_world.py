@@ -8,17 +8,18 @@ from portal.kernel import clock
 from scheduling import observed, services, wiring
 from scheduling.core.cluster import Node
 from scheduling.core.lifecycle import FINAL, JobState
-from scheduling.models import Allocation, Job, JobTransition, PastUse
+from scheduling.models import Allocation, Booking, Job, JobTransition, PastUse
+from scheduling.models import Node as NodeRow
 from scheduling.nodes.agent import Agent
 from scheduling.nodes.driver import GpuInfo, Inventory
 from scheduling.nodes.exchange import InProcessExchange
 from scheduling.nodes.simulated import Faults, SimulatedDriver
 from scheduling.services import JobSpec
 from scheduling.tick import Memory, tick
-from tenants.models import Member, Quota, Role, Team, User
+from tenants.models import Member, Quota, Role, Team, TeamWindow, User
 from tests.scenarios.story import Fates, Past, Story
 
-ROUNDS = 40
+ROUNDS, DAY = 40, 86_400
 
 
 class Machine(SimulatedDriver):
@@ -52,13 +53,19 @@ class LiveWorld:
         self.story, self.clock, self.began = story, manual_clock, manual_clock.now()
         wiring.use(replace(wiring.wired(), policy=story.policy, hint_tick=lambda: None, wake_node=lambda _: None))
         self.memory = Memory()
-        self.teams = _make_teams(story)
+        self.teams = _make_teams(story, self.began)
         self.people = {name: _make_person(team) for name, team in self.teams.items()}
         self.jobs: dict[str, Job] = {}
         self.told: set[str] = set()
         self.machines = [_machine(node) for node in story.site.nodes]
         for agent, _ in self.machines:
             agent.round()
+        for booking in story.site.bookings:
+            team = next(team.name for team in story.site.teams if team.id == booking.team)
+            starts, ends = self._at(booking.starts), self._at(booking.ends)
+            row = Booking.objects.create(team=self.teams[team], starts_at=starts, ends_at=ends)
+            names = [node.name for node in story.site.nodes if node.id in booking.nodes]
+            row.nodes.set(NodeRow.objects.filter(name__in=names))
 
     def run(self) -> tuple[Fates, Past]:
         """Until every job has ended."""
@@ -87,11 +94,15 @@ class LiveWorld:
     def _now(self) -> int:
         return int((self.clock.now() - self.began).total_seconds())
 
+    def _at(self, second: int | None) -> datetime | None:
+        return None if second is None else self.began + timedelta(seconds=second)
+
     def _submit(self, job) -> Job:
         spec = JobSpec(
             name=job.id, image="simulated", kind="batch", gpus=job.gpus, replicas=job.replicas, cpu_millis=0,
             memory_mib=0, limit=timedelta(seconds=job.limit_s), tier=job.tier or "normal", priority=job.priority,
-            preemptible=job.preemptible, pools=job.pools,
+            preemptible=job.preemptible, pools=job.pools, deadline=self._at(job.deadline_s),
+            not_before=self._at(job.not_before_s),
         )  # fmt: skip
         return services.submit_job(by=self.people[job.team], team=self.teams[job.team], spec=spec, now=clock.now())
 
@@ -167,8 +178,10 @@ def _wait(question) -> None:
         time.sleep(0.001)
 
 
-def _make_teams(story: Story) -> dict[str, Team]:
+def _make_teams(story: Story, began: datetime) -> dict[str, Team]:
+    """Windows, of every day, are counted from when the story begins, where the simulator's first midnight is."""
     rows: dict[int, Team] = {}
+    midnight = began.hour * 3600 + began.minute * 60 + began.second
     for team in sorted(story.site.teams, key=lambda team: (bool(team.parent), team.id)):
         rows[team.id] = Team.objects.create(
             slug=team.name, name=team.name, parent=rows.get(team.parent),
@@ -177,6 +190,9 @@ def _make_teams(story: Story) -> dict[str, Team]:
         for quota in team.quotas:
             columns = {name: getattr(quota, name) for name in quota.__dataclass_fields__}
             Quota.objects.create(team=rows[team.id], **columns)
+        for window in team.windows:
+            starts, ends = ((at + midnight) % DAY for at in (window.starts, window.ends))
+            TeamWindow.objects.create(team=rows[team.id], starts=starts, ends=ends)
     return {row.slug: row for row in rows.values()}
 
 

@@ -43,6 +43,7 @@ def read_story(name: str, folder: Path) -> Story:
             id=f"{job['name']}-{number}", submit_s=job["at"], duration_s=job["lasts"], limit_s=job["limit"],
             gpus=job["gpus"], team=job["team"], user=job["team"], replicas=job.get("replicas", 1),
             tier=job.get("tier", ""), priority=job.get("priority", 0), preemptible=job.get("preemptible", True),
+            deadline_s=job.get("deadline"), not_before_s=job.get("not_before"),
         )
         for job in told["jobs"] for number in range(job.get("count", 1))
     ]  # fmt: skip

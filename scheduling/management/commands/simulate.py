@@ -62,6 +62,7 @@ class Command(BaseCommand):
                 suspendable=options["suspendable"],
                 cost_s=options["cost"],
                 promise_every=options["promise_every"],
+                sample_s=0,
             ),
             baselines=tuple(filter(None, options["baseline"].split(","))),
             skip_bad=options["skip_bad"],
@@ -117,6 +118,12 @@ def _tell(result: Result) -> None:
     for f, _ in result.runs:
         numbers = (f.finished, f.mean_wait_s, f.p90_wait_s, f.mean_completion_s, f.suspensions + f.requeues)
         print(TABLE.format(f.name, *(f"{number:,.0f}" for number in numbers), f"{f.gpu_hours_lost:,.1f}"))
+    ours = result.runs[0][0]
+    if ours.deadlines:
+        print(
+            f"deadlines: {ours.deadlines_accepted:,} accepted at submission, {ours.deadlines_refused:,} refused; met: "
+            f"{ours.accepted_met:,} of the accepted, {ours.deadlines_met:,} of all {ours.deadlines:,}"
+        )
     for note in result.notes:
         print(note)
     print("report:", result.files[1])

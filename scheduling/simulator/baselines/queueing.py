@@ -222,7 +222,8 @@ BASELINES: dict[str, tuple[Callable[[TraceJob], int], Callable[[Line, int], None
 def replay_baseline(name: str, site: Site, jobs: Iterable[TraceJob], *, seed: int = 1) -> History:
     """Replay the trace under one of BASELINES. Jobs larger than their wall must have been left out before."""
     key, serve = BASELINES[name]
-    history = History(gpus=sum(len(node.gpus) for node in site.nodes))
+    working = [node for node in site.nodes if node.accepts]
+    history = History(gpus=sum(len(node.gpus) for node in working))
     walls: dict[tuple[str, ...], list[Waiting]] = {}
     for number, job in enumerate(jobs, start=1):
         team = site.team_id(job.team)
@@ -231,7 +232,7 @@ def replay_baseline(name: str, site: Site, jobs: Iterable[TraceJob], *, seed: in
         lasts = FOREVER if job.duration_s is None else job.duration_s
         walls.setdefault(shape.pools, []).append(Waiting(key(job), number, lasts, shape, record))
     for pools, waiting in sorted(_merged(walls).items()):
-        nodes = [node for node in site.nodes if not pools or node.pool in pools]
+        nodes = [node for node in working if not pools or node.pool in pools]
         if serve is None:
             shortest_remaining(nodes, waiting)
         else:

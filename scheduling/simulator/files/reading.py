@@ -1,5 +1,6 @@
 """YAML files that people write, read so that every mistake is named by the path of its key."""
 
+import re
 from collections.abc import Callable
 from math import isfinite
 from pathlib import Path
@@ -8,6 +9,9 @@ from typing import Any, TypeVar
 import yaml
 
 T = TypeVar("T")
+
+#: what people write is small; numbers beyond are typing errors, and would only fail later and elsewhere
+LARGEST_FILE, LARGEST, LONGEST_NAME = 16_000_000, 10**12, 200
 
 
 class BadFile(Exception):
@@ -19,15 +23,36 @@ class BadFile(Exception):
 
 
 class _OnceLoader(yaml.SafeLoader):
-    """Safe, and a key that comes twice is an error: YAML keeps the last, and nobody sees which one counted."""
+    """Safe, and a key that comes twice is an error: YAML keeps the last, and nobody sees which one counted. Numbers are
+    what they look like: in YAML 1.1 the time 20:00 is 1200, the rack 010 is 8, and a day is an object."""
+
+    yaml_implicit_resolvers = {
+        first: [(tag, form) for tag, form in forms if tag.rpartition(":")[2] not in {"int", "float", "timestamp"}]
+        for first, forms in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+
+
+_OnceLoader.add_implicit_resolver(
+    "tag:yaml.org,2002:int", re.compile(r"[-+]?(?:0|[1-9][0-9_]{0,30})$"), list("-+0123456789")
+)
+_OnceLoader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(
+        r"[-+]?(?:[0-9]+\.[0-9]*|\.[0-9]+|[0-9]+(?=[eE]))(?:[eE][-+]?[0-9]{1,3})?$"
+        r"|[-+]?\.(?:inf|Inf|INF)$|\.(?:nan|NaN|NAN)$"
+    ),
+    list("-+.0123456789"),
+)
 
 
 def _mapping_once(loader: _OnceLoader, node: yaml.MappingNode) -> dict[Any, Any]:
     seen = set()
     for key_node, _ in node.value:
         key = loader.construct_object(key_node, deep=True)
-        if not isinstance(key, str | int):
-            raise yaml.constructor.ConstructorError(None, None, f"{key!r} cannot be a key", key_node.start_mark)
+        if not isinstance(key, str | int) or isinstance(key, bool):
+            raise yaml.constructor.ConstructorError(
+                None, None, f"{key_node.value!r} cannot be a key; write it in quotation marks", key_node.start_mark
+            )
         if key in seen:
             raise yaml.constructor.ConstructorError(None, None, f"the key {key!r} comes twice", key_node.start_mark)
         seen.add(key)
@@ -51,6 +76,7 @@ class Block:
         return BadFile(self.file, self._at(key), what)
 
     def _at(self, key: str) -> str:
+        key = key if len(key) <= LONGEST_NAME and key.isprintable() else repr(key[:LONGEST_NAME])
         return ".".join(filter(None, (self.path, key)))
 
     def done(self) -> None:
@@ -72,16 +98,26 @@ class Block:
 
     def text(self, key: str, default: str | None = None) -> str:
         value = self._need(key, default)
-        if not isinstance(value, str | int) or isinstance(value, bool):
-            raise self.bad(key, f"is {_kind(value)}, not a name")
-        return str(value)
+        return self._name(key, value, "a name")
 
-    def integer(self, key: str, default: int | None = None, *, least: int = 0) -> int:
+    def _name(self, key: str, value: object, what: str) -> str:
+        if not isinstance(value, str | int) or isinstance(value, bool):
+            raise self.bad(key, f"is {_kind(value)}, not {what}")
+        name = str(value)
+        if len(name) > LONGEST_NAME:
+            raise self.bad(key, f"is {len(name):,} characters long; at most {LONGEST_NAME} make a name")
+        if not name.isprintable():
+            raise self.bad(key, f"{name!r} has a control character in it")
+        return name
+
+    def integer(self, key: str, default: int | None = None, *, least: int = 0, most: int = LARGEST) -> int:
         value = self._need(key, default)
         if isinstance(value, bool) or not isinstance(value, int):
             raise self.bad(key, f"is {_kind(value)}, not a whole number")
         if value < least:
             raise self.bad(key, f"{value} is less than {least}")
+        if value > most:
+            raise self.bad(key, f"{value} is more than {most:,}")
         return value
 
     def number(self, key: str, default: float | None = None, *, least: float = 0) -> float:
@@ -92,6 +128,8 @@ class Block:
             raise self.bad(key, f"is {value}, not a finite number")
         if value < least:
             raise self.bad(key, f"{value} is less than {least}")
+        if value > LARGEST:
+            raise self.bad(key, f"{value} is too large")
         return value
 
     def boolean(self, key: str, default: bool) -> bool:
@@ -102,9 +140,9 @@ class Block:
 
     def names(self, key: str) -> tuple[str, ...]:
         values = self._need(key, [])
-        if not isinstance(values, list) or not all(isinstance(value, str | int) for value in values):
+        if not isinstance(values, list):
             raise self.bad(key, f"is {_kind(values)}, not a list of names")
-        return tuple(str(value) for value in values)
+        return tuple(self._name(f"{key}[{number}]", value, "a name") for number, value in enumerate(values))
 
     def block(self, key: str) -> "Block":
         self._asked.add(key)
@@ -131,7 +169,11 @@ class Block:
 def read_file(path: Path, make: Callable[[Block], T]) -> T:
     """Load one YAML file safely and build from it. Errors: BadFile."""
     try:
-        values = yaml.load(path.read_text(encoding="utf-8"), Loader=_OnceLoader)
+        with path.open(encoding="utf-8-sig") as stream:
+            text = stream.read(LARGEST_FILE + 1)
+        if len(text) > LARGEST_FILE:
+            raise BadFile(str(path), "", f"is larger than {LARGEST_FILE:,} characters: nobody has written this by hand")
+        values = yaml.load(text, Loader=_OnceLoader)
     except OSError as error:
         raise BadFile(str(path), "", f"cannot be read: {error.strerror or error}") from error
     except UnicodeDecodeError as error:
@@ -139,7 +181,10 @@ def read_file(path: Path, make: Callable[[Block], T]) -> T:
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f"line {mark.line + 1}: " if mark else ""
-        raise BadFile(str(path), "", f"{where}{getattr(error, 'problem', None) or error}") from error
+        what = getattr(error, "problem", None) or " ".join(str(error).split())
+        raise BadFile(str(path), "", f"{where}{what}") from error
+    except RecursionError as error:
+        raise BadFile(str(path), "", "is nested too deeply") from error
     block = Block(str(path), "", {} if values is None else values)
     made = make(block)
     block.done()

@@ -52,7 +52,8 @@ class Axis:
     def _times(self) -> list[float]:
         if self.log:
             return [mark for mark in (1, 10, 60, 600, 3600, 36_000, 86_400, 864_000) if self.least <= mark <= self.most]
-        steps = (10, 60, 300, 900, 3600, 4 * 3600, 86_400, 2 * 86_400, 5 * 86_400, 10 * 86_400, 30 * 86_400)
+        day = 86_400
+        steps = (10, 60, 300, 900, 3600, 4 * 3600, day // 2, day, 2 * day, 5 * day, 10 * day, 30 * day)
         step = next((step for step in steps if self.most / step <= 7), steps[-1])
         return [float(mark) for mark in range(0, int(self.most) + 1, step)]
 
@@ -81,10 +82,13 @@ def bars(title: str, groups: Sequence[str], curves: Sequence[Curve], y: Axis) ->
                 f'<rect class="k{number % COLOURS}" x="{left:.1f}" y="{top:.1f}" width="{max(1.0, each - 1):.1f}" '
                 f'height="{HEIGHT - BOTTOM - top:.1f}"><title>{escape(words)}</title></rect>'
             )
+    room = max(2, int(width / 6.5))  # letters that have room below a group
     for group, name in enumerate(groups):
         middle = LEFT + width * (group + 0.5)
+        words = name if len(name) <= room else f"{name[: room - 1]}…"
         drawn.append(
-            f'<text x="{middle:.1f}" y="{HEIGHT - BOTTOM + 15}" text-anchor="middle">{escape(name[:10])}</text>'
+            f'<text x="{middle:.1f}" y="{HEIGHT - BOTTOM + 15}" text-anchor="middle">{escape(words)}'
+            f"<title>{escape(name)}</title></text>"
         )
     return _frame(title, "".join(drawn))
 

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from html import escape
 
 from scheduling.simulator.history import History, Record
-from scheduling.simulator.report.charts import Axis, Curve, bars, lines
+from scheduling.simulator.report.charts import COLOURS, Axis, Curve, bars, lines
 from scheduling.simulator.report.summary import Figures
 
 POINTS = 300  # of a line: more cannot be seen
@@ -12,44 +12,55 @@ POINTS = 300  # of a line: more cannot be seen
 STYLE = """
 :root{color-scheme:light dark}
 :root{--c0:#2563eb;--c1:#d97706;--c2:#059669;--c3:#dc2626;--c4:#7c3aed;--c5:#0891b2;--c6:#be185d;--c7:#65a30d}
+@media(prefers-color-scheme:dark){
+:root{--c0:#60a5fa;--c1:#f59e0b;--c2:#34d399;--c3:#f87171;--c4:#a78bfa;--c5:#22d3ee;--c6:#f472b6;--c7:#a3e635}
+}
 body{font:15px/1.5 system-ui,sans-serif;margin:0 auto;padding:24px;max-width:1360px}
 h1{font-size:1.5rem;margin:0 0 4px}h2{font-size:1.1rem;margin:32px 0 8px}p{margin:0 0 12px}
 .charts{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(100%,520px),1fr));gap:20px}
-figure{margin:0}figcaption{font-weight:600}svg{width:100%;height:auto}
+figure{margin:0;overflow-x:auto}figcaption{font-weight:600}svg{width:100%;min-width:560px;height:auto}
 svg text{font-size:11px;fill:currentColor;opacity:.75}.grid{stroke:currentColor;opacity:.13}
 polyline{fill:none;stroke-width:1.8}
 .scroll{overflow-x:auto}table{border-collapse:collapse;font-variant-numeric:tabular-nums}
 th,td{padding:4px 10px;text-align:right;border-bottom:1px solid color-mix(in srgb,currentColor 15%,transparent)}
-th:first-child,td:first-child{text-align:left}
-.legend span{margin-right:18px}.legend i{display:inline-block;width:12px;height:12px;border-radius:3px;margin-right:6px}
+th,td{white-space:nowrap}tr>:first-child{text-align:left}th[scope=row]{font-weight:400}
+@media(max-width:600px){body{padding:14px}tr>:first-child{white-space:normal;min-width:7.5em}}
+.legend span{display:inline-block;margin-right:18px}
+.legend i{display:inline-block;width:12px;height:12px;border-radius:3px;margin-right:6px}
 """ + "".join(
     f"polyline.k{n}{{stroke:var(--c{n})}}rect.k{n}{{fill:var(--c{n})}}i.k{n}{{background:var(--c{n})}}"
-    for n in range(8)
+    for n in range(COLOURS)
 )
 
 
 def page(title: str, notes: Sequence[str], runs: Sequence[tuple[Figures, History]]) -> str:
     """`notes`: what was replayed and what was left out. The first run is ours, the others are for comparison."""
-    legend = "".join(f'<span><i class="k{n % 8}"></i>{escape(f.name)}</span>' for n, (f, _) in enumerate(runs))
+    legend = _legend([figures.name for figures, _ in runs])
     parts = [
         f"<h1>{escape(title)}</h1>",
         *(f"<p>{escape(note)}</p>" for note in notes),
         "<h2>Figures</h2>",
         _figures([f for f, _ in runs]),
-        f'<h2>Distributions</h2><p class="legend">{legend}</p><div class="charts">',
+        f'<h2>Distributions</h2>{legend}<div class="charts">',
         _distribution("Wait: share of jobs that waited at most so long", runs, lambda record: record.wait_s),
         _distribution(
             "Completion: share of jobs done at most so long after submission", runs, lambda r: r.completion_s
         ),
         "</div><h2>Over time</h2><div class=charts>",
         *_over_time(runs[0][1]),
-        f'</div><h2>Teams</h2><p class="legend">{legend}</p><div class="charts">{_team_bars(runs)}</div>',
+        _held_by_teams(*runs[0]),
+        f'</div><h2>Teams</h2>{legend}<div class="charts">{_team_bars(runs)}</div>',
         _teams(runs[0][0]),
     ]
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
         f"<title>{escape(title)}</title><style>{STYLE}</style></head><body>{''.join(parts)}</body></html>\n"
     )
+
+
+def _legend(names: Sequence[str]) -> str:
+    marks = "".join(f'<span><i class="k{n % COLOURS}"></i>{escape(name)}</span>' for n, name in enumerate(names))
+    return f'<p class="legend">{marks}</p>'
 
 
 def duration(seconds: float) -> str:
@@ -74,6 +85,11 @@ ROWS: tuple[tuple[str, Callable[[Figures], str]], ...] = (
     ("Evicted and requeued", lambda f: f"{f.requeues:,}"),
     ("GPU-hours lost", lambda f: f"{f.gpu_hours_lost:,.1f}"),
     ("Promises kept", lambda f: "–" if f.promises_kept is None else f"{100 * f.promises_kept:.1f} % of {f.promises:,}"),
+    ("Deadlines", lambda f: f"{f.deadlines:,}"),
+    ("Deadlines accepted at submit", lambda f: _count(f.deadlines_accepted)),
+    ("Deadlines refused at submit", lambda f: _count(f.deadlines_refused)),
+    ("Accepted deadlines met", lambda f: _of(f.accepted_met, f.deadlines_accepted)),
+    ("Deadlines met in all", lambda f: _of(f.deadlines_met, f.deadlines)),
     ("Fairness over teams (Jain)", lambda f: f"{f.fairness:.3f}"),
 )
 
@@ -82,11 +98,21 @@ def _percent(value: float | None) -> str:
     return "–" if value is None else f"{value:.1f} %"
 
 
+def _count(number: int | None) -> str:
+    return "–" if number is None else f"{number:,}"
+
+
+def _of(part: int | None, whole: int | None) -> str:
+    return f"{100 * part / whole:.1f} % of {whole:,}" if whole and part is not None else "–"
+
+
 def _figures(all_: Sequence[Figures]) -> str:
     head = "".join(f"<th>{escape(f.name)}</th>" for f in all_)
+    due = any(f.deadlines for f in all_)
     rows = "".join(
-        f"<tr><td>{escape(name)}</td>" + "".join(f"<td>{escape(words(f))}</td>" for f in all_) + "</tr>"
+        f'<tr><th scope="row">{escape(name)}</th>' + "".join(f"<td>{escape(words(f))}</td>" for f in all_) + "</tr>"
         for name, words in ROWS
+        if due or not name.lower().count("deadline")
     )
     return f'<div class="scroll"><table><tr><th></th>{head}</tr>{rows}</table></div>'
 
@@ -131,6 +157,22 @@ def _over_time(history: History) -> list[str]:
     ]
 
 
+def _held_by_teams(figures: Figures, history: History) -> str:
+    """Those that used most, as many as there are colours."""
+    samples = history.samples[:: max(1, len(history.samples) // POINTS)]
+    largest = sorted(figures.teams, key=lambda team: (-team.gpu_hours, team.team))[:COLOURS]
+    if not samples or not largest:
+        return ""
+    curves = [
+        Curve(team.team, [(sample.at - history.began, sample.used_by_team.get(team.id, 0.0)) for sample in samples])
+        for team in largest
+    ]
+    most = max(1.0, *(value for curve in curves for _, value in curve.points))
+    time = Axis("since the start", 0, max(1, samples[-1].at - history.began), words=duration, seconds=True)
+    drawn = lines("GPUs held by the teams that use most", curves, time, Axis("", 0, most))
+    return f"<div>{drawn}{_legend([team.team for team in largest])}</div>"
+
+
 def _team_bars(runs: Sequence[tuple[Figures, History]]) -> str:
     names = [team.team for team in runs[0][0].teams][:40]
     curves, most = [], 1.0
@@ -143,7 +185,7 @@ def _team_bars(runs: Sequence[tuple[Figures, History]]) -> str:
 
 def _teams(figures: Figures) -> str:
     rows = "".join(
-        f"<tr><td>{escape(t.team)}</td><td>{t.jobs:,}</td><td>{t.mean_wait_s:,.0f} s</td>"
+        f'<tr><th scope="row">{escape(t.team)}</th><td>{t.jobs:,}</td><td>{t.mean_wait_s:,.0f} s</td>'
         f"<td>{duration(t.p90_wait_s)}</td>"
         f"<td>{t.gpu_hours:,.0f}</td><td>{t.slowdown:.2f}</td></tr>"
         for t in figures.teams

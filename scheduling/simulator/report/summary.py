@@ -1,8 +1,9 @@
 """The figures of one replay, as they go into JSON, CSV and the page."""
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 
-from scheduling.simulator.history import History, Record
+from scheduling.simulator.history import History, Record, Sample
 
 HOUR = 3600
 #: waits and run times below this count as this in a slowdown: a ten-second job that waits a minute suffered little
@@ -11,6 +12,7 @@ SHORT_S = 600
 
 @dataclass(frozen=True, slots=True)
 class TeamFigures:
+    id: int
     team: str
     jobs: int
     mean_wait_s: float
@@ -21,7 +23,12 @@ class TeamFigures:
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """`promises_kept`: the share of starts before the estimate's 90th percentile; None where no estimate was made."""
+    """`promises_kept`: the share of starts before the estimate's 90th percentile; None where no estimate was made.
+
+    `deadlines`: jobs that have one; `deadlines_accepted`, `deadlines_refused`: of them, at their submission, None where
+    nobody weighs them (the baselines). `deadlines_met`: work done in time, accepted or not; `accepted_met`: of those
+    that were accepted.
+    """
 
     name: str
     jobs: int
@@ -43,6 +50,11 @@ class Figures:
     gpu_hours_lost: float
     promises: int
     promises_kept: float | None
+    deadlines: int
+    deadlines_accepted: int | None
+    deadlines_refused: int | None
+    deadlines_met: int
+    accepted_met: int | None
     fairness: float
     plans: int
     span_s: int
@@ -60,6 +72,9 @@ def figures(name: str, history: History, team_names: dict[int, str]) -> Figures:
     kept = sum(
         1 for r in promised if r.first_start is not None and r.promised is not None and r.first_start <= r.promised
     )
+    due = [record for record in records if record.job.deadline_s is not None]
+    accepted = [record for record in due if record.deadline_accepted]
+    weighed = any(record.deadline_accepted is not None for record in due) or not due
     teams = _teams(records, team_names)
     return Figures(
         name=name,
@@ -74,14 +89,19 @@ def figures(name: str, history: History, team_names: dict[int, str]) -> Figures:
         mean_completion_s=_mean(completions),
         median_completion_s=at_share(completions, 0.5),
         p90_completion_s=at_share(completions, 0.9),
-        allocated_percent=100 * _mean([sample.used for sample in history.samples]) if history.samples else None,
-        fragmented_percent=100 * _mean([sample.fragmented for sample in history.samples]) if history.samples else None,
+        allocated_percent=_allocated(history),
+        fragmented_percent=_percent(history.samples, lambda sample: sample.fragmented),
         suspensions=sum(record.suspensions for record in records),
         requeues=sum(record.requeues for record in records),
         gpu_hours_done=sum(_gpu_seconds(record) for record in records) / HOUR,
         gpu_hours_lost=sum(record.lost_gpu_s for record in records) / HOUR,
         promises=len(promised),
         promises_kept=kept / len(promised) if promised else None,
+        deadlines=len(due),
+        deadlines_accepted=len(accepted) if weighed else None,
+        deadlines_refused=len(due) - len(accepted) if weighed else None,
+        deadlines_met=sum(1 for record in due if record.deadline_met),
+        accepted_met=sum(1 for record in accepted if record.deadline_met) if weighed else None,
         fairness=_jain([team.slowdown for team in teams]),
         plans=history.plans,
         span_s=history.ended - history.began,
@@ -94,12 +114,26 @@ def at_share(values: list[int], share: float) -> int:
     return values[min(len(values) - 1, max(0, -(-int(len(values) * share * 1000) // 1000) - 1))] if values else 0
 
 
+def _allocated(history: History) -> float | None:
+    """The baselines take no samples, and lose nothing: there the work that was done says what was held."""
+    if history.samples:
+        return _percent(history.samples, lambda sample: sample.used)
+    span = history.gpus * (history.ended - history.began)
+    return 100 * sum(_gpu_seconds(record) for record in history.finished) / span if span else None
+
+
+def _percent(samples: list[Sample], of: Callable[[Sample], float]) -> float | None:
+    """The mean over time; None where no time has passed."""
+    span = sum(sample.span_s for sample in samples)
+    return 100 * sum(of(sample) * sample.span_s for sample in samples) / span if span else None
+
+
 def _mean(values: list[int] | list[float]) -> float:
     return sum(values) / len(values) if values else 0.0
 
 
 def _gpu_seconds(record: Record) -> float:
-    return record.job.all_gpus * (record.job.duration_s or 0) if record.end is not None else 0.0
+    return record.gpus * (record.job.duration_s or 0) if record.end is not None else 0.0
 
 
 def _teams(records: list[Record], names: dict[int, str]) -> tuple[TeamFigures, ...]:
@@ -111,6 +145,7 @@ def _teams(records: list[Record], names: dict[int, str]) -> tuple[TeamFigures, .
         waits = sorted(record.wait_s for record in members if record.wait_s is not None)
         rows.append(
             TeamFigures(
+                id=team,
                 team=names.get(team, str(team)),
                 jobs=len(members),
                 mean_wait_s=_mean(waits),

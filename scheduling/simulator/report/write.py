@@ -11,7 +11,9 @@ from scheduling.simulator.report.summary import Figures
 from scheduling.simulator.traces.problems import Problems
 
 JOB_COLUMNS = ("id", "team", "user", "gpus", "submit_s", "first_start_s", "end_s", "wait_s", "completion_s",
-               "suspensions", "requeues", "lost_s", "promised_s", "timed_out")  # fmt: skip
+               "suspensions", "requeues", "lost_s", "promised_s", "timed_out", "deadline_s", "deadline",
+               "deadline_met")  # fmt: skip
+WEIGHED = {None: "", True: "accepted", False: "refused"}
 
 
 def write_report(
@@ -45,8 +47,9 @@ def _jobs(path: Path, history: History) -> None:
         for r in history.records:
             job = r.job
             writer.writerow(
-                (job.id, job.team, job.user, f"{job.all_gpus:g}", job.submit_s, r.first_start, r.end, r.wait_s,
-                 r.completion_s, r.suspensions, r.requeues, r.lost_s, r.promised, int(r.timed_out))
+                (job.id, job.team, job.user, f"{r.gpus:g}", job.submit_s, r.first_start, r.end, r.wait_s,
+                 r.completion_s, r.suspensions, r.requeues, r.lost_s, r.promised, int(r.timed_out),
+                 job.deadline_s, WEIGHED[r.deadline_accepted], None if r.deadline_met is None else int(r.deadline_met))
             )  # fmt: skip
 
 

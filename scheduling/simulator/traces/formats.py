@@ -1,6 +1,6 @@
 """Which reader a trace file needs: by what the caller says, or by its name and first line."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -17,6 +17,15 @@ class Format(StrEnum):
     SWF = "swf"
     PHILLY = "philly"
     OPENB = "openb"
+
+
+#: what each format calls the things of a job where it does not use Berth's own names
+CALLED: Mapping[Format, Mapping[str, str]] = {
+    Format.SLURM: slurm.CALLED,
+    Format.SWF: swf.CALLED,
+    Format.PHILLY: philly.CALLED,
+    Format.OPENB: openb.CALLED,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +62,8 @@ def guess(path: Path) -> Format:
     if path.name.removesuffix(".gz").endswith(".swf"):
         return Format.SWF
     _, header = next(text_lines(path), (0, ""))
+    if not header.strip():
+        raise BadTrace(str(path), 1, "", "the file is empty, or its first line is")
     columns = {name.strip() for name in header.replace("|", ",").split(",")}
     if {"JobID", "Submit"} & columns:
         return Format.SLURM
@@ -64,5 +75,7 @@ def guess(path: Path) -> Format:
         return Format.BERTH
     if header.startswith(";") or len(header.split()) == len(swf.FIELDS):
         return Format.SWF
+    if "JobID" in header.split():
+        raise BadTrace(str(path), 1, "", "this looks like sacct's table for people; let it print --parsable2")
     known = ", ".join(Format)
     raise BadTrace(str(path), 1, "", f"the columns are those of no known format ({known}); say which with --format")

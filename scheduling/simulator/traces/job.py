@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass, field
 
+from scheduling.core.cluster import Need
+
 WHOLE = 1000  #: thousandths of a whole card
 
 
@@ -27,15 +29,18 @@ class TraceJob:
     cpu_millis: int = 0
     memory_mib: int = 0
     gpu_memory_mib: int = 0
-    mig: str = ""  # a MIG profile such as 2g.20gb; then `gpus` counts instances
+    mig: str = ""  # a MIG profile such as 2g.20gb: each replica has one instance, and `gpus` is 1
     models: tuple[str, ...] = ()  # acceptable GPU models, best first; empty = any
     pools: tuple[str, ...] = ()  # pools in order; empty = any
     topology_required: str = ""  # a level such as rack within which all replicas must lie
     topology_preferred: str = ""
+    needs: tuple[Need, ...] = ()  # labels of the node
     deadline_s: int | None = None
     not_before_s: int | None = None
     preemptible: bool = True
     suspendable: bool = False
+    min_runtime_s: int = 0  # once started it is left alone for so long
+    saved_mib: int = 0  # of GPU memory that suspending saves, per replica; 0: not known
     line: int = field(default=0, compare=False)  # where it stands in its file, for messages
 
     @property

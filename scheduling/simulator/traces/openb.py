@@ -14,6 +14,9 @@ PODS = frozenset({"name", "cpu_milli", "memory_mib", "num_gpu", "gpu_milli"})
 TIMES = frozenset({"creation_time", "deletion_time", "scheduled_time"})
 NODES = frozenset({"sn", "cpu_milli", "memory_mib", "gpu", "model"})
 PREFIX = "openb-pod-"
+#: what a file calls the things of a job, for messages
+CALLED = {"gpus": "num_gpu", "gpu_thousandths": "gpu_milli", "models": "gpu_spec", "cpu_millis": "cpu_milli",
+          "team": "name"}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)

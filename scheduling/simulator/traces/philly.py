@@ -9,6 +9,8 @@ from scheduling.simulator.traces.rows import Row, table
 from scheduling.simulator.traces.stream import jobs
 
 COLUMNS = frozenset({"job_id", "vc", "gpu_num", "submit_time", "duration"})
+#: what a file calls the things of a job, for messages
+CALLED = {"gpus": "gpu_num", "replicas": "gpu_num", "team": "vc"}
 
 
 def read(path: Path, problems: Problems, *, node_gpus: int = 8) -> Iterator[TraceJob]:

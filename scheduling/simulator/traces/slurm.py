@@ -1,33 +1,34 @@
 """Slurm's accounting: `sacct --parsable2 --allusers --format=JobID,Submit,Start,End,…`. Columns in any order.
 
-Needed: JobID, Submit, and either ElapsedRaw, Elapsed, or Start and End; ReqTRES or AllocTRES for what the job held.
+Needed: JobID, Submit, and either ElapsedRaw, Elapsed, or Start and End; AllocTRES or ReqTRES for what the job held.
 Used when there: NNodes, TimelimitRaw (minutes) or Timelimit, Account (team), User, QOS (tier). Partitions are Slurm's
 walls, not pools: here teams carry the walls.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
 from scheduling.simulator.traces.job import TraceJob
 from scheduling.simulator.traces.problems import BadTrace, Problems
-from scheduling.simulator.traces.rows import Row, table
+from scheduling.simulator.traces.rows import Row, shown, table
 from scheduling.simulator.traces.stream import jobs
 
 NOT_KNOWN = frozenset({"", "Unknown", "None", "N/A", "INVALID"})
 NO_LIMIT = frozenset({"UNLIMITED", "Partition_Limit", *NOT_KNOWN})
 _MIB = {"": 1.0, "K": 1 / 1024, "M": 1.0, "G": 1024.0, "T": 1024.0 * 1024, "P": 1024.0**3}
-_SPAN = re.compile(r"(?:(\d+)-)?(?:(?:(\d+):)?(\d+):)?(\d+)(?:\.\d+)?$")
+_SPAN = re.compile(r"(?:([0-9]{1,9})-)?(?:(?:([0-9]{1,9}):)?([0-9]{1,9}):)?([0-9]{1,9})(?:\.[0-9]+)?")
+WAY = "sacct --parsable2 --format=JobID,Submit,ElapsedRaw,AllocTRES,NNodes,TimelimitRaw,Account,User,QOS"
+_MEMORY = re.compile(r"([0-9]{1,15}(?:\.[0-9]{1,6})?)([KMGTP]?)[nc]?")
+#: what a file calls the things of a job, for messages
+CALLED = {"gpus": "AllocTRES", "models": "AllocTRES", "cpu_millis": "AllocTRES", "memory_mib": "AllocTRES",
+          "replicas": "NNodes", "team": "Account", "tier": "QOS"}  # fmt: skip
 
 
 def read(path: Path, problems: Problems) -> Iterator[TraceJob]:
     """Job steps (`812.batch`) belong to their job, and jobs that never started held nothing: both are passed over."""
-    rows = table(path, required=frozenset({"JobID", "Submit"}), mark="|")
-    first = next(rows, None)
-    if first is None:
-        return iter(())
-    _check_columns(first)
+    rows = table(path, required=frozenset({"JobID", "Submit"}), mark="|", quoted=False, check=_check_columns)
 
     def make(row: Row) -> TraceJob | None:
         name = row.text("JobID")
@@ -40,25 +41,24 @@ def read(path: Path, problems: Problems) -> Iterator[TraceJob]:
             return None
         return _job(row, name, duration)
 
-    return jobs(_chain(first, rows), make, problems, submit="Submit")
+    return jobs(rows, make, problems, submit="Submit")
 
 
-def _chain(first: Row, rest: Iterator[Row]) -> Iterator[Row]:
-    yield first
-    yield from rest
-
-
-def _check_columns(row: Row) -> None:
-    """One of several columns will do: say so, rather than fail on every line."""
-    if not ({"ElapsedRaw", "Elapsed"} & row.values.keys() or {"Start", "End"} <= row.values.keys()):
-        raise BadTrace(row.file, 1, "ElapsedRaw", "the column is missing, and Elapsed, Start and End are too")
-    if not {"ReqTRES", "AllocTRES"} & row.values.keys():
-        raise BadTrace(row.file, 1, "AllocTRES", "the column is missing, and ReqTRES is too")
+def _check_columns(file: str, header: Sequence[str]) -> None:
+    """One of several columns will do: say so at once, rather than fail on every line."""
+    there = set(header)
+    if not ({"ElapsedRaw", "Elapsed"} & there or {"Start", "End"} <= there):
+        half = "".join(f" ({name} alone does not)" for name in ("Start", "End") if name in there)
+        what = f"how long a job ran{half}; let sacct print ElapsedRaw, or Elapsed, or Start and End"
+        raise BadTrace(file, 1, "ElapsedRaw", f"the column is missing, and no other says {what}: {WAY}")
+    if not {"ReqTRES", "AllocTRES"} & there:
+        what = "what a job held; let sacct print AllocTRES, or ReqTRES"
+        raise BadTrace(file, 1, "AllocTRES", f"the column is missing, and no other says {what}: {WAY}")
 
 
 def _job(row: Row, name: str, duration: int) -> TraceJob:
     held = _tres(row)
-    nodes = max(1, row.integer("NNodes", default=int(held.get("node", "1") or 1)))
+    nodes = max(1, row.integer("NNodes", default=_number(row, held.get("node", "") or "1")))
     gpus = _number(row, held.get("gres/gpu", "0"))
     if gpus % nodes:
         # Uneven over its nodes: one replica a GPU is the only equal split, and holds exactly what the job held.
@@ -91,22 +91,25 @@ def _number(row: Row, value: str) -> int:
 
 
 def _memory(row: Row, value: str) -> int:
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)([KMGTP]?)[nc]?", value)
+    found = _MEMORY.fullmatch(value)
     if not found:
-        raise row.bad("AllocTRES", f"mem={value} is not an amount of memory")
+        raise row.bad("AllocTRES", f"mem={shown(value)} is not an amount of memory")
     return int(float(found[1]) * _MIB[found[2]])
 
 
 def _moment(row: Row, column: str) -> int:
     """Seconds since 1970. Slurm writes local time without a zone; it is read as UTC, only differences matter."""
     value = row.text(column)
-    if value.isdigit():
-        return int(value)
+    if value.isdecimal():
+        return row.as_integer(column, value, least=0)
     try:
         moment = datetime.fromisoformat(value)
     except ValueError:
-        raise row.bad(column, f"{value!r} is not a time such as 2024-05-17T09:30:00") from None
-    return int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp())
+        raise row.bad(column, f"{shown(value)} is not a time such as 2024-05-17T09:30:00") from None
+    seconds = int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp())
+    if seconds < 0:
+        raise row.bad(column, f"{shown(value)} is before 1970")
+    return seconds
 
 
 def _duration(row: Row) -> int | None:
@@ -124,9 +127,9 @@ def _duration(row: Row) -> int | None:
 
 def _span(row: Row, column: str) -> int:
     """Slurm's `days-hours:minutes:seconds`, where days and hours may be missing."""
-    found = _SPAN.match(row.text(column))
+    found = _SPAN.fullmatch(row.text(column))
     if not found:
-        raise row.bad(column, f"{row.text(column)!r} is not a time span such as 1-02:30:00")
+        raise row.bad(column, f"{shown(row.text(column))} is not a time span such as 1-02:30:00")
     days, hours, minutes, seconds = (int(part or 0) for part in found.groups())
     return ((days * 24 + hours) * 60 + minutes) * 60 + seconds
 

@@ -14,6 +14,9 @@ FIELDS = (
     "partition", "preceding job", "think time",
 )  # fmt: skip
 UNKNOWN = -1
+#: what a file calls the things of a job, for messages
+CALLED = {"gpus": "requested processors", "replicas": "requested processors", "cpu_millis": "requested processors",
+          "memory_mib": "requested memory", "team": "group"}  # fmt: skip
 
 
 def read(
@@ -29,6 +32,9 @@ def read(
             problems.pass_over("never ran (run time -1)")
             return None
         processors = _known(row, "requested processors") or _known(row, "allocated processors")
+        if not processors and not ran:
+            problems.pass_over("never ran (no processors, run time 0)")
+            return None
         if not processors:
             raise row.bad("requested processors", "neither requested nor allocated processors are known")
         memory_kib = _known(row, "requested memory") or 0

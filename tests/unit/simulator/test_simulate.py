@@ -2,6 +2,7 @@
 
 import csv
 import json
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import pytest
@@ -51,7 +52,7 @@ def test_a_replay_writes_figures_jobs_and_a_page(request_for):
     assert [(row["id"], row["first_start_s"], row["end_s"], row["wait_s"]) for row in rows] == [
         ("lent", "0", "170", "70"), ("owner", "40", "70", "0")]  # fmt: skip
     timeline = list(csv.DictReader((request.out / "timeline.csv").open()))
-    assert [row["at_s"] for row in timeline] == ["50", "100", "150"]
+    assert [row["at_s"] for row in timeline] == ["50", "100", "150", "170"]
     assert float(timeline[2]["allocated"]) == 1.0
 
 
@@ -74,7 +75,7 @@ def test_the_page_needs_nothing_from_elsewhere_and_names_cannot_break_it(request
     page.feed(text)
     assert not [tag for tag, attrs in page.seen if {"src", "href"} & attrs.keys() or tag in {"script", "b"}]
     assert "http" not in text.replace("http-equiv", "")
-    assert sum(tag == "svg" for tag, _ in page.seen) == 6
+    assert sum(tag == "svg" for tag, _ in page.seen) == 7
     assert "&lt;b&gt;" in text
 
 
@@ -151,8 +152,8 @@ def test_promises_kept_are_the_starts_before_the_estimate():
 @pytest.mark.parametrize(
     ("columns", "values", "column"),
     [
-        ("mig", "9g.999gb", "gpus"),
-        ("mig", "1g.10gb", "gpus"),  # the profile exists, but these cards are not cut
+        ("mig", "9g.999gb", "mig"),
+        ("mig", "1g.10gb", "mig"),  # the profile exists, but these cards are not cut
         ("topology_required", "galaxy", "topology_required"),
         ("topology_preferred", "galaxy", "topology_preferred"),
     ],
@@ -169,11 +170,36 @@ def test_a_tier_that_the_policy_does_not_have_is_told(request_for):
     assert any("1 jobs name the tier gold" in note for note in result.notes)
 
 
+def test_jobs_without_a_tier_run_in_the_last_one_where_the_policy_has_no_normal(request_for):
+    result = simulate(request_for(policy="tiers: [{name: gold}, {name: batch}]"), silent)
+    assert any("2 jobs name no tier: they ran as batch" in note for note in result.notes)
+
+
+def test_a_short_replay_says_what_was_allocated(request_for):
+    """A hundred seconds of half the cluster: shorter than a sample of the default, and than one of a second's parts."""
+    for sample_s in (3600, 0):
+        request = request_for("id,submit_s,duration_s,team,gpus\na,0,100,red,2\n", options=Options(sample_s=sample_s))
+        ((ours, _),) = simulate(request, silent).runs
+        assert (ours.allocated_percent, ours.fragmented_percent) == (pytest.approx(50), 0.0)
+
+
 def test_nothing_is_written_over_a_file(request_for):
     request = request_for()
     request.out.write_text("precious")
     with pytest.raises(BadFile, match="is a file, not a folder"):
         simulate(request, silent)
+
+
+def test_a_folder_that_cannot_be_made_is_told_before_the_replay(request_for, tmp_path):
+    (tmp_path / "plain").write_text("")
+    with pytest.raises(BadFile, match="cannot be made: Not a directory"):
+        simulate(replace(request_for(), out=tmp_path / "plain" / "out"), lambda *_: pytest.fail("it was replayed"))
+
+
+def test_the_baselines_say_what_was_allocated_as_well(request_for):
+    """Two of four cards for a hundred seconds: a half, whoever decides."""
+    request = request_for("id,submit_s,duration_s,team,gpus\na,0,100,red,2\n", baselines=("fifo", "srtf"))
+    assert [run.allocated_percent for run, _ in simulate(request, silent).runs] == [pytest.approx(50)] * 3
 
 
 def test_where_no_line_is_good_the_first_bad_one_is_named(request_for):

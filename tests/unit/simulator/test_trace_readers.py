@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from scheduling.core.cluster import Need
 from scheduling.simulator.traces import openb, philly
 from scheduling.simulator.traces.formats import Format, Reading, guess, read_trace
 from scheduling.simulator.traces.problems import BadTrace, Problems
@@ -45,6 +46,19 @@ def test_berths_own_format_says_everything(file):
     assert (job.gpus, job.gpu_thousandths, job.all_gpus, job.models) == (1, 250, 0.25, ("H100", "A100"))
     assert (job.pools, job.tier, job.user, job.suspendable, job.deadline_s) == (("gpu",), "batch", "alice", True, 500)
     assert job.line == 2
+
+
+def test_labels_minimum_runtime_and_saved_memory_of_a_job(file):
+    path = file("t.csv", BERTH + ",needs,min_runtime_s,saved_mib", "a,5,60,red,1,zone=a|b; ib ;!old;!disk=slow,90,4096")
+    (job,) = read(path)
+    assert job.needs == (
+        Need("zone", ("a", "b")), Need("ib"), Need("old", absent=True), Need("disk", ("slow",), absent=True))  # fmt: skip
+    assert (job.min_runtime_s, job.saved_mib) == (90, 4096)
+
+
+def test_sacct_fields_are_not_quoted_and_a_mark_may_end_the_line(file):
+    path = file("s.txt", "JobID|JobName|Submit|ElapsedRaw|AllocTRES|", '1|say "hi|5|6|cpu=1|', '2|b"|6|6|cpu=1|')
+    assert [job.id for job in read(path)] == ["1", "2"]
 
 
 def test_work_that_never_ends_has_no_duration(file):
@@ -162,6 +176,21 @@ def test_a_format_is_known_by_its_columns(file, name, header, format):
         (("JobID|Submit|Start|End|ReqTRES", "7|1000|2000|1900|cpu=1"), 2, "End", "the duration is negative"),
         ((PODS[0], "openb-pod-1,1,1,1,1001,"), 2, "gpu_milli", "more than a whole GPU"),
         (("what,is,this", "1,2,3"), 1, "", "no known format"),
+        (("JobID  JobName  State", "-----  ----"), 1, "", "let it print --parsable2"),
+        (("JobID|Submit|Start|AllocTRES", "7|1000|5|cpu=1"), 1, "ElapsedRaw", "Start alone does not"),
+        (("JobID|Submit|ElapsedRaw|AllocTRES", "7|1000|5|cpu=1,node=x"), 2, "AllocTRES", "'x' is not a number"),
+        (("JobID|Submit|ElapsedRaw|AllocTRES", "7|0001-01-01|5|cpu=1"), 2, "Submit", "before 1970"),
+        (("JobID|Submit|ElapsedRaw|AllocTRES", "7|²|5|cpu=1"), 2, "Submit", "not a time"),
+        (("JobID|Submit|Elapsed|AllocTRES", f"7|1|{'9' * 5000}|cpu=1"), 2, "Elapsed", "is 5,000 characters long"),
+        (("JobID|Submit|ElapsedRaw|AllocTRES", f"7|1|5|mem={'9' * 400}G"), 2, "AllocTRES", "not an amount"),
+        ((BERTH, f"a,{'9' * 500},5,red,1"), 2, "submit_s", "9…' is not a number"),
+        ((BERTH, "a,1_0,5,red,1"), 2, "submit_s", "'1_0' is not a number"),
+        ((BERTH, "a,0,5,\x1b[31mred,1"), 2, "team", "has a control character"),
+        ((BERTH, f"a,0,5,{'r' * 2000},1"), 2, "team", "is 2,000 characters long"),
+        ((BERTH + ",mig", "a,0,5,red,2,1g.10gb"), 2, "mig", "a replica has one instance"),
+        ((BERTH + ",needs", "a,0,5,red,2,zone="), 2, "needs", "not a label"),
+        ((BERTH + ",needs", "a,0,5,red,2,=a"), 2, "needs", "not a label"),
+        ((BERTH, 'a,0,5,"red,1', *(f"j{n},1,1,red,1" for n in range(15_000))), 2, "", "is a quotation mark missing?"),
     ],
 )  # fmt: skip
 def test_one_message_names_file_line_and_field(file, lines, line, column, words):
@@ -199,6 +228,39 @@ def test_skip_bad_counts_and_lists_what_it_left_out(file):
     assert [job.id for job in read(file("t.csv", *lines), problems)] == ["a", "c"]
     assert [(problem.line, problem.column) for problem in problems.listed] == [
         (3, "duration_s"), (4, "id"), (6, "submit_s")]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"id,submit_s\0", "line 1: has a zero byte"),
+        ("id,submit_s,duration_s\n".encode("utf-16"), "not a text file in UTF-8"),
+        ("id,submit_s,duration_s\n".encode("utf-16-le"), "has a zero byte"),
+        (BERTH.encode() + "\na,0,5,é,1".encode("latin-1"), "not a text file in UTF-8"),
+        (BERTH.encode() + b"\n" + b"a" * 1_000_002, "line 2: is longer than 1,000,000 characters"),
+        (b"", "the file is empty"),
+        (b"\n\n", "the file is empty, or its first line is"),
+        (b"c" + b",c" * 400_000, "no known format"),
+        (BERTH.encode() + b",id" * 300_000, "line 1, id: the column appears twice"),
+        (gzip.compress(BERTH.encode() * 5000)[:-100], "damaged or cut off"),
+    ],
+)
+def test_a_hostile_file_is_refused_in_one_sentence(tmp_path, content, words):
+    path = tmp_path / "t.csv"
+    path.write_bytes(content)
+    with pytest.raises(BadTrace, match=words) as caught:
+        read(path)
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 1000
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+@pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"])
+@pytest.mark.parametrize("name", ["t.csv", "t.csv.gz", "packed-but-not-named-so.csv"])
+def test_line_ends_byte_order_marks_and_packing_make_no_difference(tmp_path, end, mark, name):
+    text = mark + (BERTH + end + "a,0,5,red,1" + end).encode()
+    (tmp_path / name).write_bytes(text if name == "t.csv" else gzip.compress(text))
+    assert [(job.id, job.line) for job in read(tmp_path / name)] == [("a", 2)]
 
 
 def test_files_that_are_no_text_are_refused(tmp_path):

@@ -147,7 +147,7 @@ def test_the_same_trace_gives_the_same_history():
 
 def test_the_gauge_counts_what_is_held_between_samples():
     history = World(site(red=4), POLICY, [job("a", 0, 50, gpus=2), job("b", 200, 1)], Options(sample_s=100)).run()
-    assert [sample.used for sample in history.samples] == [pytest.approx(0.25), 0.0]
+    assert [(sample.span_s, sample.used) for sample in history.samples] == [(100, 0.25), (100, 0.0), (1, 0.25)]
     assert history.samples[0].used_by_team == {1: pytest.approx(1.0)}
 
 
