@@ -5,7 +5,7 @@ from django.db import migrations, models
 
 class Migration(migrations.Migration):
 
-    dependencies = [("scheduling", "0012_node_life")]
+    dependencies = [("scheduling", "0014_loop_record")]
 
     operations = [
         migrations.AddField(model_name="job", name="start_by_at", field=models.DateTimeField(null=True)),
