@@ -19,6 +19,8 @@ _LACKING = {
     Lack.MIG: "mig",
     Lack.GPU_MEMORY: "gpu_memory_mib",
     Lack.COUNT: "gpus",
+    Lack.CUT: "gpus",
+    Lack.ISLAND: "topology_required",
 }
 _HELD_BY = {
     HoldCode.GUARANTEE_USED: "preemptible",
