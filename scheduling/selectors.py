@@ -83,8 +83,7 @@ def job_details(jobs: Sequence[Job]) -> dict[int, JobDetail]:
 
 
 def _names(jobs: Sequence[Job]) -> Names:
-    """What the machines that their reasons speak of are called; whose a booking is, they do not say. No query where
-    no reason speaks of any."""
+    """What the machines are called that their reasons speak of; whose a booking is, they do not say."""
     nodes = {job.hold_numbers["node"] for job in jobs if "node" in job.hold_numbers}
     return Names(dict(Node.objects.filter(pk__in=nodes).values_list("pk", "name")) if nodes else {})
 

@@ -63,7 +63,7 @@ NEVER = "Even with every machine free it could not start."
     [
         ({"tier": "urgent"}, "There is no tier 'urgent'; choose one of: production, normal, batch."),
         ({"pools": ("tpu",)}, "There is no pool 'tpu'; choose among: gpu."),
-        ({"required": "row"}, "There is no topology level 'row'; choose one of: node, block, rack."),
+        ({"required": "row"}, "There is no topology level 'row'; choose one of: island, node, block, rack."),
         ({"replicas": 0}, "A job has one replica or more; you asked for 0."),
         ({"limit": timedelta()}, "A time limit is one second or more."),
         ({"gpus": 3}, "You asked for 3 GPUs on one machine; the largest has 2. Ask for 2 or fewer."),
