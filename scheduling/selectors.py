@@ -70,16 +70,11 @@ def job_details(jobs: Sequence[Job]) -> dict[int, JobDetail]:
     reserved, names = _reserved(), _names(jobs)
     return {
         job.pk: _detail(
-            job,
-            leads.get(job.pk),
-            tuple(gpus[job.pk]),
-            tuple(history[job.pk]),
-            reserved.get(job.pk),
-            errors.get(job.pk),
-            names,
+            job, leads.get(job.pk), tuple(gpus[job.pk]), tuple(history[job.pk]), reserved.get(job.pk),
+            errors.get(job.pk), names,
         )
         for job in jobs
-    }
+    }  # fmt: skip
 
 
 def _names(jobs: Sequence[Job]) -> Names:
