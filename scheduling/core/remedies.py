@@ -15,7 +15,7 @@ from dataclasses import replace
 from scheduling.core.cluster import Ask, Cluster
 from scheduling.core.dials import Change, Dial, alternatives, dials
 from scheduling.core.plan import Planner
-from scheduling.core.policy import Policy
+from scheduling.core.policy import Policy, SizeRule
 from scheduling.core.probing import ProbingCycle, ProvingCycle
 
 __all__ = ["Change", "Prover", "changes_that_would_start"]
@@ -68,17 +68,20 @@ class Prover:
     ) -> tuple[list[list[Change]], list[tuple[int, int]]]:
         """(the alternatives of each sort that would start, the steps at which each number would). Numbers ask twice: at
         the turn that the job would have with the least, and at that of the job as it is."""
+        # One person's jobs hide each other, and what is small has the better share: the smaller ask comes first. Where
+        # a shorter limit would come before all of them whatever its share, it asks at the turn of the job as it is.
+        wishes: list[tuple[Ask, Sequence[Dial]]] = [(change.ask, ()) for changes in sorts for change in changes]
+        tier = self.planner.queue.tier_of(ask)
+        shortest = tier < len(self.policy.tiers) and self.policy.tiers[tier].size_rule is SizeRule.SHORTEST
+        hides = "limit_s" if ask.deadline or shortest else ""
+        wishes += [(dial.turned(1).ask, (dial,)) for dial in numbers if dial.what != hides]
+        costs = [min((units for _, units in self.planner.costs_of(wish.shape)), default=0) for wish, _ in wishes]
+        ranks = {at: rank for rank, at in enumerate(sorted(range(len(wishes)), key=lambda at: (costs[at], at)))}
+        of = [ranks[at] - LAST - len(wishes) for at in range(len(wishes))]
         probes: dict[int, Sequence[Dial]] = {ask.job: numbers}
         asks = {ask.job: ask}
-        of: dict[tuple[int, int], int] = {}
-        for row, changes in enumerate(sorts):
-            for column, change in enumerate(changes):
-                number = of[row, column] = -LAST - len(probes)
-                probes[number], asks[number] = (), replace(change.ask, job=number)
-        least: dict[int, int] = {}
-        for index, dial in enumerate(numbers):
-            number = least[index] = -LAST - len(probes)
-            probes[number], asks[number] = (dial,), replace(dial.turned(1).ask, job=number)
+        for number, (wish, asking) in zip(of, wishes, strict=True):
+            probes[number], asks[number] = asking, replace(wish, job=number)
         self.planner.withdraw(ask.job)
         for probe in asks.values():
             self.planner.submit(probe)
@@ -87,12 +90,10 @@ class Prover:
         for number in asks:
             self.planner.withdraw(number)
         self.planner.submit(ask)
-        found = cycle.found
-        worth = [
-            [change for column, change in enumerate(changes) if found.get((of[row, column], -1))]
-            for row, changes in enumerate(sorts)
-        ]
-        return worth, [(found.get((least[i], 0), 0), found.get((ask.job, i), 0)) for i in range(len(numbers))]
+        found, numbered = cycle.found, iter(of)
+        worth = [[change for change in changes if found.get((next(numbered), -1))] for changes in sorts]
+        least = [0 if dial.what == hides else found.get((next(numbered), 0), 0) for dial in numbers]
+        return worth, [(steps, found.get((ask.job, index), 0)) for index, steps in enumerate(least)]
 
     # ---------------------------------------------------------------------------------------- proofs
     def starts(self, ask: Ask) -> bool:

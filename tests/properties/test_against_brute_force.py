@@ -215,7 +215,8 @@ def test_every_suggested_change_starts_the_job(world):
 @settings(SMALL, max_examples=EXAMPLES // 3)
 @given(busy_worlds())
 def test_no_change_is_missed_and_no_larger_number_would_start(world):
-    """Each alternative and some of each number, planned one by one; and the prover stays as it was."""
+    """Each alternative and some of each number, planned one by one; and the prover stays as it was. With a deadline a
+    limit also decides whose turn comes first, so that a longer one may start where a shorter one does not."""
     prover, policy = Prover(world, Policy(), 30), Policy()
     for ask in plan(world, policy, 30).holds:
         ask = next(a for a in world.asks if a.job == ask.job)
@@ -229,7 +230,7 @@ def test_no_change_is_missed_and_no_larger_number_would_start(world):
         for changes in alternatives(ask, world, levels=policy.levels, tiers=TIERS, pools=prover.pools):
             first = next((change for change in changes if starts(change)), None)
             assert first is None or told[first.what] == first
-        for dial in dials(ask, world):
+        for dial in (dial for dial in dials(ask, world) if dial.what != "limit_s" or not ask.deadline):
             steps = sorted({1, dial.steps, *range(1, dial.steps + 1, max(1, dial.steps // 6))}, reverse=True)
             best = next((dial.turned(step) for step in steps if starts(dial.turned(step))), None)
             if best is not None:
