@@ -227,6 +227,9 @@ def test_a_mistake_in_any_of_it_is_refused_with_the_path_of_its_key(tmp_path, fi
         ("nodes: [{name: a, gpus: " + "9" * 5000 + "}]", "nodes.0..gpus"),
         ('nodes: [{name: "a\\x1b[31m"}]', "control character"),
         ("#" * 16_000_001, "larger than"),
+        ("nodes: [{name: a, gpus: !!int red}]", "not what its tag says"),
+        ("nodes: [{name: a, mig: !!bool red}]", "not what its tag says"),
+        ("nodes: [{name: a, pool: !!timestamp red}]", "not what its tag says"),
     ],
 )
 def test_a_hostile_file_is_refused_in_one_sentence(cluster, text, words):
