@@ -123,7 +123,7 @@ nodes:
   - {{name: a, count: 2, pool: gpu, cpus: 8.5, memory_gib: 64, reserved_cpus: 0.5, reserved_memory_gib: 4, path: [b1, r1],
      labels: {{zone: a, 010: x}}, cards: [{{count: 2, model: {H100}, memory_gib: 80, nvlink_island: 1, mig: true,
      layout: [3g.40gb@4, 4g.40gb@0]}}, {{model: T4}}]}}
-  - {{name: idle, pool: gpu, gpus: 1, accepts: false}}
+  - {{name: idle, pool: gpu, gpus: 1, accepts: false, out_of_order: 1}}
   - {{name: leaving, pool: gpu, gpus: 1, draining: true}}
   - {{name: c, pool: cpu, cpus: 32}}
 pools:
@@ -146,6 +146,7 @@ def test_a_cluster_file_says_all_that_the_core_can(cluster):
         (H100, 81_920, 1, True, cut), (H100, 81_920, 1, True, cut), ("T4", 0, 0, False, ())]  # fmt: skip
     assert (a.cpu_millis, a.reserved_cpu_millis, a.reserved_memory_mib) == (8500, 500, 4096)
     assert (a.path, a.labels, a.accepts) == (("b1", "r1"), (("010", "x"), ("zone", "a")), True)
+    assert (a.out_of_order, idle.out_of_order) == (0, 1)
     assert [(node.accepts, node.draining) for node in (idle, leaving)] == [(False, False), (False, True)]
     assert site.pools == (Pool("gpu", 8, 96_000, 1 << 20), Pool("cpu", 0, 64_000, 256 * 1024))
     (lab,) = site.teams
@@ -156,7 +157,7 @@ def test_a_cluster_file_says_all_that_the_core_can(cluster):
     broken = {"out_of_order"}  # a cluster file lists cards that work
     assert {field.name for field in fields(Node)} - broken == {
         "id", "name", "pool", "cpu_millis", "memory_mib", "gpus", "accepts", "labels", "path", "reserved_cpu_millis",
-        "reserved_memory_mib", "draining"}  # fmt: skip
+        "reserved_memory_mib", "draining", "out_of_order"}  # fmt: skip
 
 
 def test_the_cluster_file_of_the_documentation_is_one(cluster):
