@@ -26,6 +26,7 @@ _HELD_BY = {
     HoldCode.GUARANTEE_USED: "preemptible",
     HoldCode.GANG_BUSY: "replicas",
     HoldCode.TOPOLOGY: "topology_required",
+    HoldCode.ISLAND_BUSY: "topology_required",
     HoldCode.CPU_BUSY: "cpu_millis",
     HoldCode.MEMORY_BUSY: "memory_mib",
 }

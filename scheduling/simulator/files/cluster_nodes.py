@@ -63,6 +63,7 @@ def _alike(block: Block, first: int, first_gpu: int, levels: tuple[str, ...] | N
             reserved_cpu_millis=int(reserved_cpus * 1000),
             reserved_memory_mib=int(reserved_memory * 1024),
             draining=draining,
+            out_of_order=block.integer("out_of_order", 0, most=MOST_GPUS),
         )
         for copy in range(count)
     ]  # fmt: skip
@@ -95,18 +96,19 @@ def _card(block: Block, *, memory: str, count: int) -> list[Gpu]:
         known = ", ".join(sorted(mig.PROFILES))
         what = f"how {model or 'a card without a model'} can be cut (mig) is not known, only: {known}"
         raise block.bad("model", what)
-    layout = _layout(block, model, may_be_cut)
+    layout = _layout(block, model)
     return [Gpu(0, model, int(block.number(memory, 0) * 1024), mig=may_be_cut, layout=layout)] * count
 
 
-def _layout(block: Block, model: str, may_be_cut: bool) -> tuple[Instance, ...]:
-    """MIG instances that exist at the start, as `3g.40gb@4`: the profile and its first memory slot."""
+def _layout(block: Block, model: str) -> tuple[Instance, ...]:
+    """MIG instances that exist at the start, as `3g.40gb@4`: the profile and its first memory slot. Of a card without
+    `mig` they stay for good."""
     instances = []
     for number, text in enumerate(block.names("layout")):
         key = f"layout[{number}]"
         profile, _, start = text.partition("@")
-        if not may_be_cut:
-            raise block.bad(key, "a card that is cut needs mig: true")
+        if model not in mig.PROFILES:
+            raise block.bad(key, f"how {model or 'a card without a model'} can be cut is not known")
         if profile not in mig.PROFILES[model] or not (start.isascii() and start.isdecimal() and len(start) < 3):
             known = ", ".join(sorted(mig.PROFILES[model]))
             raise block.bad(key, f"{text!r} is no instance such as 3g.40gb@4; profiles of this card: {known}")

@@ -183,6 +183,8 @@ def read_file(path: Path, make: Callable[[Block], T]) -> T:
         where = f"line {mark.line + 1}: " if mark else ""
         what = getattr(error, "problem", None) or " ".join(str(error).split())
         raise BadFile(str(path), "", f"{where}{what}") from error
+    except (ValueError, KeyError, AttributeError) as error:  # what the loader makes of `!!int red`
+        raise BadFile(str(path), "", f"has a value that is not what its tag says: {error}") from error
     except RecursionError as error:
         raise BadFile(str(path), "", "is nested too deeply") from error
     block = Block(str(path), "", {} if values is None else values)

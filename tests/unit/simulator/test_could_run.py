@@ -48,6 +48,7 @@ def replayed(tmp_path):
         ({"gpus": 4, "replicas": 5}, "replicas", r"5 x \(4 GPUs\): larger than the cluster.*4 of them would fit"),
         ({"gpus": 4, "replicas": 3, "topology_required": "rack"}, "topology_required", "close together"),
         ({"gpus": 4, "replicas": 2, "topology_required": "node"}, "topology_required", "close together"),
+        ({"gpus": 2, "replicas": 3, "topology_required": "island"}, "topology_required", "larger than the cluster"),
         ({"cpu_millis": 65_000, "gpus": 0}, "cpu_millis", "65 cores"),
         ({"memory_mib": 300 * 1024}, "memory_mib", "300 GiB"),
         ({"memory_mib": 200 * 1024, "gpus": 0, "pools": "cpu"}, "memory_mib", "200 GiB"),

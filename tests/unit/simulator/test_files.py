@@ -123,7 +123,7 @@ nodes:
   - {{name: a, count: 2, pool: gpu, cpus: 8.5, memory_gib: 64, reserved_cpus: 0.5, reserved_memory_gib: 4, path: [b1, r1],
      labels: {{zone: a, 010: x}}, cards: [{{count: 2, model: {H100}, memory_gib: 80, nvlink_island: 1, mig: true,
      layout: [3g.40gb@4, 4g.40gb@0]}}, {{model: T4}}]}}
-  - {{name: idle, pool: gpu, gpus: 1, accepts: false}}
+  - {{name: idle, pool: gpu, gpus: 1, accepts: false, out_of_order: 1}}
   - {{name: leaving, pool: gpu, gpus: 1, draining: true}}
   - {{name: c, pool: cpu, cpus: 32}}
 pools:
@@ -146,6 +146,7 @@ def test_a_cluster_file_says_all_that_the_core_can(cluster):
         (H100, 81_920, 1, True, cut), (H100, 81_920, 1, True, cut), ("T4", 0, 0, False, ())]  # fmt: skip
     assert (a.cpu_millis, a.reserved_cpu_millis, a.reserved_memory_mib) == (8500, 500, 4096)
     assert (a.path, a.labels, a.accepts) == (("b1", "r1"), (("010", "x"), ("zone", "a")), True)
+    assert (a.out_of_order, idle.out_of_order) == (0, 1)
     assert [(node.accepts, node.draining) for node in (idle, leaving)] == [(False, False), (False, True)]
     assert site.pools == (Pool("gpu", 8, 96_000, 1 << 20), Pool("cpu", 0, 64_000, 256 * 1024))
     (lab,) = site.teams
@@ -153,10 +154,9 @@ def test_a_cluster_file_says_all_that_the_core_can(cluster):
     assert (lab.min_runtime_s, lab.quotas[0].guaranteed) == (600, 1500)
     friday = 1_796_371_200  # 2026-12-04 08:00 UTC
     assert site.bookings == (Booking(1, 1, (1, 5), 0, 3600), Booking(2, 1, (1,), friday, friday + 36_000))
-    broken = {"out_of_order"}  # a cluster file lists cards that work
-    assert {field.name for field in fields(Node)} - broken == {
+    assert {field.name for field in fields(Node)} == {
         "id", "name", "pool", "cpu_millis", "memory_mib", "gpus", "accepts", "labels", "path", "reserved_cpu_millis",
-        "reserved_memory_mib", "draining"}  # fmt: skip
+        "reserved_memory_mib", "draining", "out_of_order"}  # fmt: skip
 
 
 def test_the_cluster_file_of_the_documentation_is_one(cluster):
@@ -227,6 +227,9 @@ def test_a_mistake_in_any_of_it_is_refused_with_the_path_of_its_key(tmp_path, fi
         ("nodes: [{name: a, gpus: " + "9" * 5000 + "}]", "nodes.0..gpus"),
         ('nodes: [{name: "a\\x1b[31m"}]', "control character"),
         ("#" * 16_000_001, "larger than"),
+        ("nodes: [{name: a, gpus: !!int red}]", "not what its tag says"),
+        ("nodes: [{name: a, mig: !!bool red}]", "not what its tag says"),
+        ("nodes: [{name: a, pool: !!timestamp red}]", "not what its tag says"),
     ],
 )
 def test_a_hostile_file_is_refused_in_one_sentence(cluster, text, words):
