@@ -42,12 +42,12 @@ class Account:
         self.capped: dict[int, int] = {}
         self.user_means: dict[int, tuple[int, int]] = {}
 
-    def room(self) -> int:
-        """What it may still take: what it keeps for itself, then what its parents hand around, up to its borrow
-        limit."""
+    def room(self, more: int = 0) -> int:
+        """What it may still take, or might if the pool had so much `more`: what it keeps for itself, then what its
+        parents hand around, up to its borrow limit."""
         if self.parent is None:
-            return self.stock - self.drawn
-        handed = self.parent.room()
+            return self.stock + more - self.drawn
+        handed = self.parent.room(more)
         limit = self.quota.borrow_limit
         if limit is not None:
             lent = self.stock - self.kept

@@ -41,12 +41,40 @@ class SmallestSet:
             return self._compare(taking, host, cards, ranked, before, to_beat)
         self._saves = saves
         best = self._compare(taking, host, cards, ranked, before, to_beat)
-        if best is None and (to_beat is None or self._compare(taking, host, cards, ranked, before, None) is None):
-            # What they save would take the memory that the job needs: then they are stopped.
-            self._saves = {}
-            best = self._compare(taking, host, cards, all_stopped(ranked), before, to_beat)
         self._saves = {}
-        return best
+        if self._memory_for_all(want, host, sum(saves.values())):
+            return best
+        # What they save may take the memory that the job needs: fewer of them, or any at all, do if they are stopped.
+        if best is not None and (to_beat is None or cost_of(best) < to_beat):
+            to_beat = cost_of(best)
+        stopped = self._compare(taking, host, cards, all_stopped(ranked), before, to_beat)
+        if stopped is None or (best is not None and cost_of(best) <= cost_of(stopped)):
+            return best
+        return self._suspended_again(want, host, cards, {v.job: v for v in ranked}, stopped, known)
+
+    def _memory_for_all(self, want: Want, host: Host, saves: int) -> bool:
+        """Is there memory for the job and for all that is saved, even if nobody gave any back?"""
+        memory = host.memory
+        if host.id in self.state.promises.hosts:
+            memory = self.state.promises.limits(host, want.team, want.until)[2]
+        kept = 0 if want.shape.wants_gpu else self.state.search.kept(host, host.all)[1]
+        return memory - kept - saves >= want.shape.memory_mib
+
+    def _suspended_again(
+        self, want: Want, host: Host, cards: int, could: dict[int, Victim], stopped: tuple[Victim, ...], known: set[int]
+    ) -> tuple[Victim, ...]:
+        """The same victims, of whom those stay suspended for whom there is memory, the most work first."""
+        ways = {victim.job: victim for victim in stopped}
+        gone = {*ways, *known}
+        for victim in sorted(stopped, key=lambda v: (could[v.job].lost - v.lost, v.job)):
+            if could[victim.job].saves > 0 and could[victim.job].lost < victim.lost:
+                self._saves[victim.job] = could[victim.job].saves
+                if self._room_with(want, host, cards, gone):
+                    ways[victim.job] = could[victim.job]
+                else:
+                    del self._saves[victim.job]
+        self._saves = {}
+        return tuple(ways.values())
 
     def _compare(
         self, taking: Taking, host: Host, cards: int, ranked: list[Victim], before: tuple[Victim, ...],

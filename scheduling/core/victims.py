@@ -283,7 +283,13 @@ class Rights:
             waiting.remove(nxt)
             taken.append(nxt)
             tree.account(nxt.team).add(-nxt.units)
-        fits = not waiting and taking.units <= mine.room()
+        fits = not waiting and taking.units <= mine.room(self._comes_back(taking.want.job, victims))
         for victim in taken:
             tree.account(victim.team).add(victim.units)
         return fits
+
+    def _comes_back(self, asking: int, victims: tuple[Victim, ...]) -> int:
+        """Units that are stranded beside the victims' instances, and no longer are once they have gone. (What the job
+        that asks has taken on trial is what room is looked for.)"""
+        jobs = {asking, *(victim.job for victim in victims)}
+        return self.state.comes_back(jobs, (part for victim in victims for part in victim.parts))
