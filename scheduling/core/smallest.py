@@ -12,7 +12,8 @@ from scheduling.core.victims import Rights
 if TYPE_CHECKING:
     from scheduling.core.plan import Cycle
 
-#: on one node all sets of so many candidates are compared; beyond that only the cheapest so many are
+#: all sets of so many candidates are compared; where there are more, those of the cheapest so many on the node, and for
+#: a job that needs one card, or a part of one, those on each card
 EXACT = 10
 
 
@@ -80,15 +81,26 @@ class SmallestSet:
         self, taking: Taking, host: Host, cards: int, ranked: list[Victim], before: tuple[Victim, ...],
         to_beat: SetKey | None,
     ) -> tuple[Victim, ...] | None:  # fmt: skip
-        want, known = taking.want, {victim.job for victim in before}
         best = self._greedy(taking, host, cards, ranked, before) if len(ranked) > EXACT else None
         if best is not None and (to_beat is None or cost_of(best) < to_beat):
             to_beat = cost_of(best)
-        compared = ranked[:EXACT]
-        for size in range(_fewest(want.shape.gpus, host, compared, known), len(compared) + 1):
-            if to_beat is not None and _cheapest(compared, size) > to_beat[:4]:
+        for among in _compared(taking.want, host, cards, ranked):
+            better = self._best_among(taking, host, cards, among, before, to_beat)
+            if better is not None:
+                best, to_beat = better, cost_of(better)
+        return best
+
+    def _best_among(
+        self, taking: Taking, host: Host, cards: int, among: list[Victim], before: tuple[Victim, ...],
+        to_beat: SetKey | None,
+    ) -> tuple[Victim, ...] | None:  # fmt: skip
+        """The best of all sets of these victims, unless it is worse than `to_beat`."""
+        want, known = taking.want, {victim.job for victim in before}
+        best = None
+        for size in range(_fewest(want.shape.gpus, host, among, known), len(among) + 1):
+            if to_beat is not None and _cheapest(among, size) > to_beat[:4]:
                 break
-            for chosen in combinations(compared, size):
+            for chosen in combinations(among, size):
                 key = cost_of(chosen)
                 if to_beat is not None and key > to_beat:
                     continue
@@ -115,6 +127,16 @@ class SmallestSet:
     def _room_with(self, want: Want, host: Host, suitable: int, without: set[int]) -> bool:
         """Would one replica fit on the node if these jobs were gone from it?"""
         return self.state.search.cards_for(host, want, suitable, without, self._saves) != 0
+
+
+def _compared(want: Want, host: Host, cards: int, ranked: list[Victim]) -> list[list[Victim]]:
+    """The candidates of which all sets are compared, in lists of at most EXACT."""
+    lists = [ranked[:EXACT]]
+    if len(ranked) > EXACT and want.shape.wants_gpu and want.shape.gpus <= 1:
+        for place in bits(cards & ~host.free):
+            here = {job for job, _ in host.cards[place]}
+            lists.append([victim for victim in ranked if victim.job in here][:EXACT])
+    return lists
 
 
 def _fewest(gpus: int, host: Host, victims: list[Victim], known: set[int]) -> int:

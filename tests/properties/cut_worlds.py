@@ -99,3 +99,27 @@ def small_trees(draw):
         )  # fmt: skip
         teams.append(Team(team, f"t{team}", draw(st.sampled_from((0, 0, max(0, team - 1)))), (quota,)))
     return tuple(teams)
+
+
+@st.composite
+def many_instances(draw):
+    """Two or three cards cut into as many small instances as fit, each of a borrower's run; the owner wants one that is
+    larger. CPU and memory are not short."""
+    held, cards, job = [], [], 100
+    for gpu in range(1, draw(st.integers(2, 3)) + 1):
+        layout: list[Instance] = []
+        for start in range(7):
+            name = draw(st.sampled_from(("1g.10gb", "1g.10gb", "2g.20gb")))
+            new = Instance(name, start)
+            if mig.legal(H100, (*layout, new)):
+                layout.append(new)
+                job += 1
+                since = NOW - draw(st.integers(1, 1000))
+                wish = Ask(job, 2, 20, Shape(mig=name), 0, 50_000, tier=draw(st.sampled_from(("normal", "batch"))))
+                profile = mig.PROFILES[H100][name]
+                piece = Piece(gpu, profile.units, name, start, memory_mib=profile.memory_mib)
+                held.append(Run(wish, (Part(1, (piece,)),), since, running_at=since, pool="gpu"))
+        cards.append(Gpu(gpu, H100, MEMORY, mig=True, layout=tuple(layout)))
+    ask = Ask(1, OWNER, 10, Shape(mig=draw(st.sampled_from(("2g", "3g", "4g", "7g")))), 0, 600)
+    node = Node(1, "n1", "gpu", 10_000, 65_536, tuple(cards))
+    return Cluster(nodes=(node,), asks=(ask,), runs=tuple(held), teams=draw(OWNED))

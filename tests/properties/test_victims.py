@@ -5,13 +5,15 @@ from itertools import combinations
 
 from hypothesis import given
 
-from scheduling.core.cluster import parked
+from scheduling.core import mig
+from scheduling.core.cluster import Instance, parked
 from scheduling.core.lifecycle import EndReason
 from scheduling.core.places.filters import Want
 from scheduling.core.plan import Cycle, Planner, plan
 from scheduling.core.policy import Policy
-from tests.properties.cut_worlds import NOW, OWNED, OWNER, cut_worlds, small_trees
+from tests.properties.cut_worlds import NOW, OWNED, OWNER, cut_worlds, many_instances, small_trees
 from tests.properties.test_against_brute_force import SMALL
+from tests.properties.worlds import H100
 
 CALM = Policy(reclaim=False, balance=False, preempt=False)
 RANKS = {"normal": 1, "batch": 2}
@@ -109,3 +111,22 @@ def test_in_any_tree_no_victim_could_have_been_spared_that_the_rest_may_do_witho
             if rights.in_allowed_order(taking, tuple(known[job] for job in fewer)):
                 enough = starts_without(world, stopped & set(fewer), suspended & set(fewer))
                 assert not enough, f"{fewer} would have been enough of {claim.victims}"
+
+
+@SMALL
+@given(many_instances())
+def test_of_many_instances_on_a_node_the_best_set_on_one_card_falls(world):
+    """Every profile and start that the ask may have, on every card: whoever overlaps it, or has its compute slices."""
+    stopped, suspended = ways_out(plan(world, Policy(), NOW))
+    assert not suspended
+    best = None
+    for card in world.nodes[0].gpus:
+        here = {run.job: run.parts[0].pieces[0] for run in world.runs if run.parts[0].pieces[0].gpu == card.id}
+        for profile in mig.wanted(H100, world.asks[0].shape.mig, 0):
+            for count in range(len(here) + 1):
+                for chosen in combinations(sorted(here), count):
+                    left = [Instance(piece.profile, piece.start) for job, piece in here.items() if job not in chosen]
+                    if any(mig.legal(H100, (*left, Instance(profile.name, start))) for start in profile.starts):
+                        price = cost(world, Policy(), set(chosen), set()) if chosen else ()
+                        best = price if best is None else min(best, price)
+    assert (cost(world, Policy(), stopped, set()) if stopped else ()) == best
