@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING
 from scheduling.core.books import Held, saved_parts
 from scheduling.core.bounds import NOTHING
 from scheduling.core.candidates import Candidates, Victim
-from scheduling.core.cluster import Ask, Claim, Part
+from scheduling.core.cluster import Ask, Claim, Part, fell_at
 from scheduling.core.credit import credits_for
 from scheduling.core.ledger import Host, Ledger
 from scheduling.core.minima import Minima
 from scheduling.core.places.filters import Options, Want, by_island
 from scheduling.core.places.gangs import domains_of
-from scheduling.core.queue import Kind, size_of
+from scheduling.core.queue import NEVER, Kind, size_of
 from scheduling.core.smallest import SmallestSet
 from scheduling.core.taking import SetKey, Taking, cost_of
 from scheduling.core.victims import Rights
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from scheduling.core.plan import Cycle
 
 #: less than any ask: what covers it covers all
-ANYTHING = (0, 0, 0, 0)
+ANYTHING = (0, 0, 0, 0, 0)
 
 
 class Eviction:
@@ -48,6 +48,8 @@ class Eviction:
         self._fell: set[int] = set()
         self._probed: set[int] = set()
         self._failed: dict[tuple[object, ...], Minima] = {}
+        #: did the last search fail because its job was evicted itself? Others that are like it may still find somebody
+        self.barred = False
         #: jobs that this cycle suspends, the other victims are stopped; and those of them that only had their turn
         self.suspends: set[int] = set()
         self.turns: set[int] = set()
@@ -61,18 +63,25 @@ class Eviction:
         size = size_of(self.policy, kind.tier, left_s=ask.limit_s, attained=ask.attained)
         # While nothing is promised to anybody, it does not matter how long a job lasts.
         point = (shape.cpu_millis, shape.memory_mib, ask.limit_s if self.state.promises.hosts else 0, size)
-        if failed.covers(point) and not parked:
+        fell = fell_at(ask, no_evict_s=self.policy.no_evict_s)
+        later = NEVER - fell if fell else 0  # the earlier it fell, the more have started since
+        self.barred = bool(later) and not failed.covers((*point, 0))
+        if failed.covers((*point, later)) and not parked:
             return None
         want = Want(ask.job, ask.team, shape, pool, self.now + ask.limit_s)
         taking = self._taking(ask, want, kind, units, size)
         if not (taking.own or taking.others):
-            failed.add((0, 0, 0, size if taking.turns else 0))
+            failed.add((0, 0, 0, size if taking.turns else 0, 0))
+            self.barred = False
             return None
         for groups in self.state.search.options(shape, pool):
             found = self._best_domain(taking, groups)
             if found is not None:
                 return self._claim(taking, pool, *found)
-        failed.add(ANYTHING if self._hopeless(want, kind, units, size) else point)
+        barred = taking.barred
+        hopeless = self._hopeless(want, kind, units, size)
+        failed.add(ANYTHING if hopeless else (*point, later if barred else 0))
+        self.barred = barred and not hopeless
         return None
 
     def _taking(self, ask: Ask, want: Want, kind: Kind, units: int, size: int) -> Taking:
@@ -83,6 +92,7 @@ class Eviction:
         taking.firm = (
             not self.policy.keeps_work and want.until > last and self.state.evictable_from(ask, self.now) > last
         )
+        taking.fell_at, taking.barred = fell_at(ask, no_evict_s=self.policy.no_evict_s), False
         return taking
 
     def _hopeless(self, want: Want, kind: Kind, units: int, size: int) -> bool:
@@ -96,6 +106,7 @@ class Eviction:
             return False
         bare = replace(want, shape=replace(want.shape, cpu_millis=0, memory_mib=0), until=self.now + 1)
         taking = self.rights.taking(bare, kind, units, 0)
+        taking.fell_at = 0
         options = self.state.search.options(bare.shape, bare.pool)
         return all(self._best_domain(taking, groups) is None for groups in options)
 

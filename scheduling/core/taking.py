@@ -29,13 +29,16 @@ def cost_of(victims: Iterable[Victim]) -> SetKey:
 class Taking:
     """One job that looks for victims, and what has been found out for it on the way."""
 
-    __slots__ = ("allowed", "any_class", "cards", "domain", "firm", "higher", "kind", "least", "lenders", "others",
-                 "own", "size", "turns", "units", "want")  # fmt: skip
+    __slots__ = ("allowed", "any_class", "barred", "cards", "domain", "fell_at", "firm", "higher", "kind", "least",
+                 "lenders", "others", "own", "size", "turns", "units", "want")  # fmt: skip
 
     def __init__(self, want: Want, kind: Kind, units: int) -> None:
         self.want, self.kind, self.units, self.size = want, kind, units, 0
         #: it would sit on its cards longer than anybody may be suspended: its victims are stopped
         self.firm = False
+        #: it was evicted itself, then (0: never): it takes by balance from nobody who has started since. Did that keep
+        #: it from anybody whom it might have taken?
+        self.fell_at, self.barred = 0, False
         #: may it take from lower tiers of its own team, from other teams, from others' guaranteed work?
         self.own = self.others = self.any_class = False
         #: the other teams from which it may take; None: that depends on each run

@@ -6,7 +6,7 @@ with Berth's guarantees):
     reclaim    A's side stays within its guarantee with the ask; B's side and every team on the way down to the victim
                are above theirs
     balance    the same for B; A's share afterwards is not above B's share afterwards (Kueue:
-               LessThanOrEqualToFinalShare)
+               LessThanOrEqualToFinalShare); a job that was evicted itself takes so only what ran already by then
     preempt    within one team a higher tier takes from a lower
     turns      in a tier that rotates, from suspendable work that had its turn and comes after by size: within one
                team, or where both borrow and B has the larger share
@@ -156,8 +156,23 @@ class Rights:
                 may = allowed[victim.sort] = self._may_take(taking, victim)
             may = may or self.takes_turn(taking, victim)
             if may and victim.job not in before and not self._calm(taking, victim):
-                found.append(victim)
+                if taking.fell_at and self._takes_back(taking, victim):
+                    taking.barred = True
+                else:
+                    found.append(victim)
         return found
+
+    def _takes_back(self, taking: Taking, victim: Victim) -> bool:
+        """Is it balance alone by which a job that was evicted would take from a run that has started since? Whoever
+        has its place is among those; to even out shares that others have moved in the meantime is no reason to swap
+        the two once more. What it is owed it takes from anybody, and turns are there to be taken back."""
+        if victim.team == taking.want.team or self.state.runs[victim.job].held_at < taking.fell_at:
+            return False
+        tree, kind, units = self.state.trees[taking.want.pool], taking.kind, taking.units
+        mine, theirs = tree.account(taking.want.team), tree.account(victim.team)
+        owed = self.policy.reclaim and self._sides(mine, theirs)[0].guarantees(units)
+        critical = taking.any_class and victim.tier > kind.tier and mine.guarantees(units)
+        return not (owed or critical or self.takes_turn(taking, victim))
 
     def _may_take(self, taking: Taking, victim: Victim, *, trial: bool = False) -> bool:
         """One victim, as the accounts stand now. `trial`: they have been moved without a word about it."""

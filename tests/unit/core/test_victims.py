@@ -1,4 +1,6 @@
-"""Which victims, where cards are cut."""
+"""Which victims: where cards are cut, and for a job that was itself one."""
+
+from dataclasses import replace
 
 import pytest
 
@@ -7,7 +9,7 @@ from scheduling.core.cluster import Cluster, Gpu, Instance, Node, Part, Piece, Q
 from scheduling.core.plan import plan
 from scheduling.core.policy import Policy
 from scheduling.core.units import GPU_UNITS
-from tests.pictures import ask
+from tests.pictures import ask, cluster
 
 H100 = "NVIDIA H100 80GB HBM3"
 NOW = 1000
@@ -29,3 +31,37 @@ def test_what_was_stranded_beside_the_one_that_goes_need_not_be_taken_from_anoth
     assert [stop.job for stop in outcome.stops] == [11]
     (claim,) = outcome.claims
     assert [(piece.profile, piece.start) for part in claim.parts for piece in part.pieces] == [(wish, 0)]
+
+
+FELL_AT = NOW - 700
+RED, BLUE, GREEN = 2, 3, 1
+
+
+def evenly(*asks, since, owed=0):
+    """Blue has four cards beyond any guarantee, red has none, and green owns one card that it does not use."""
+    teams = (*TEAMS[:1], Team(RED, "red", 0, (Quota("gpu", guaranteed=owed * GPU_UNITS),)), TEAMS[2])
+    return cluster("n1 abcd", *asks, teams=teams, drawn=dict.fromkeys("abcd", ask(9, gpus=1, team=BLUE)), since=since)
+
+
+def fallen(job):
+    """It was evicted at FELL_AT, and is free to evict again."""
+    return replace(ask(job, gpus=1, team=RED), may_evict_from=FELL_AT + Policy().no_evict_s)
+
+
+@pytest.mark.parametrize(("since", "owed", "victims"), [(FELL_AT - 1, 0, 1), (FELL_AT, 0, 0), (FELL_AT, 1, 1)])
+def test_a_job_that_was_evicted_takes_from_those_who_came_since_only_what_it_is_owed(since, owed, victims):
+    """To even out shares is no reason to swap places once more with whoever it fell for."""
+    outcome = plan(evenly(fallen(1), since=since, owed=owed), Policy(), NOW)
+    assert len(outcome.stops) == victims
+
+
+def test_a_colleague_who_is_like_it_and_was_not_evicted_takes_for_all_that():
+    outcome = plan(evenly(fallen(1), fallen(2), ask(3, gpus=1, team=RED), since=FELL_AT), Policy(), NOW)
+    assert [claim.job for claim in outcome.claims] == [3]
+
+
+def test_whoever_fell_earlier_has_more_that_came_since():
+    """What keeps the first from taking does not keep the second, who fell after those runs had started."""
+    later = replace(fallen(2), may_evict_from=NOW)
+    outcome = plan(evenly(fallen(1), later, since=FELL_AT + 1), Policy(), NOW)
+    assert [claim.job for claim in outcome.claims] == [2]
