@@ -5,7 +5,7 @@ from collections import Counter
 
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import initialize, invariant, rule
+from hypothesis.stateful import initialize, invariant, rule, run_state_machine_as_test
 
 from scheduling.core.cluster import Ask, Gpu, Node, Quota, Shape, Team
 from scheduling.core.lifecycle import JobState
@@ -51,8 +51,7 @@ class SuspendedLife(Life):
         self.begin(nodes, teams, Policy(tiers=(Tier("production"), Tier("normal"), batch), turn_s=60))
         self.state = Counted()
         for _ in range(sum(cards)):
-            self.submit(BORROWERS[0], 1, 1, 90_000, "batch", True, 4096)
-        self.time_goes_by(0)
+            self.submit(BORROWERS[0], 1, 1, 90_000, "batch", "suspendable", 4096, 0)
 
     # ------------------------------------------------------------------------------------- what people do
     change_quotas = tick_again = None  # what `Life` has seen to, and here only makes room or takes time
@@ -60,22 +59,34 @@ class SuspendedLife(Life):
     @rule(
         team=st.sampled_from((OWNER, OWNER, *BORROWERS)), gpus=st.sampled_from((1, 1, 2)), replicas=st.sampled_from((1, 1, 2)),
         limit_s=st.sampled_from((1200, 10_000, 90_000)), tier=st.sampled_from(("normal", "batch", "batch")),
-        suspendable=st.sampled_from((True, True, True, False)), saved_mib=st.sampled_from((2048, 8192)),
+        way_out=st.sampled_from(("suspendable",) * 4 + ("evicted", "stays")), saved_mib=st.sampled_from((2048, 8192)),
+        seconds=st.sampled_from((-1, 30, 700)),
     )  # fmt: skip
-    def submit(self, team, gpus, replicas, limit_s, tier, suspendable, saved_mib):
+    def submit(self, team, gpus, replicas, limit_s, tier, way_out, saved_mib, seconds):
+        """One job, and then mostly time goes by: else few random runs would come so far."""
         self.jobs += 1
         shape = Shape(gpus=gpus, replicas=replicas, cpu_millis=1000, memory_mib=1024)
+        able, stays = way_out == "suspendable", way_out == "stays"
         self.queue(
-            Ask(self.jobs, team, 10 * team, shape, 0, limit_s, tier=tier, suspendable=suspendable, saved_mib=saved_mib)
-        )
+            Ask(self.jobs, team, 10 * team, shape, 0, limit_s, tier=tier, preemptible=not stays, suspendable=able,
+                saved_mib=saved_mib)
+        )  # fmt: skip
+        if seconds >= 0:
+            self.time_goes_by(seconds)
 
-    @rule(seconds=st.sampled_from((30, 200, 700)))
+    @rule(seconds=st.sampled_from((30, 700, 3000)))
     def time_goes_by(self, seconds):
         """As in a calm installation: the plan, what it wants, and the plan again."""
         self.tick(seconds)
         self.all_goes_well()
         self.tick(60)
         self.all_goes_well()
+
+    @rule(seconds=st.sampled_from((1000, 1300)))
+    def nothing_comes_for_a_while(self, seconds):
+        """The short ones end, and those who were suspended for them go on."""
+        for _ in range(4):
+            self.time_goes_by(seconds)
 
     # ------------------------------------------------------------------------------------- what must hold
     def tick(self, seconds):
@@ -101,7 +112,8 @@ class SuspendedLife(Life):
             used += sum(ask.saved_mib for ask, parts in here for part in parts
                         if part.node == host.id and self.state[ask.job] in SAVED)  # fmt: skip
             assert host.memory == host.node.memory_mib - used
-        assert not {job for job, state in self.state.items() if state is S.SUSPENDED} & self.planner.held.keys()
+        parked = {job for job, state in self.state.items() if state is S.SUSPENDED} - self.planner.claims.keys()
+        assert not parked & self.planner.held.keys()
 
     @invariant()
     def whoever_is_on_the_cards_of_a_suspended_job_leaves_in_time(self):
@@ -115,7 +127,14 @@ class SuspendedLife(Life):
                     assert run.ends_by(self.now) <= given_up
 
 
+SETTINGS = settings(max_examples=12, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck))
 TestSuspendedLife = SuspendedLife.TestCase
-TestSuspendedLife.settings = settings(
-    max_examples=12, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)
-)
+TestSuspendedLife.settings = SETTINGS
+
+
+def test_the_machine_gets_jobs_suspended_and_back():
+    """Else its invariants would say nothing. The same runs every time."""
+    Counted.visits.clear()
+    run_state_machine_as_test(SuspendedLife, settings=settings(SETTINGS, derandomize=True))
+    assert Counted.visits[S.SUSPENDED] >= 5
+    assert Counted.visits[S.RESUMING] >= 2
