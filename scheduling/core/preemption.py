@@ -17,7 +17,7 @@ from scheduling.core.bounds import NOTHING
 from scheduling.core.candidates import Candidates, Victim
 from scheduling.core.cluster import Ask, Claim, Part, fell_at
 from scheduling.core.credit import credits_for
-from scheduling.core.ledger import Host, Ledger
+from scheduling.core.ledger import Host
 from scheduling.core.minima import Minima
 from scheduling.core.places.filters import Options, Want, by_island
 from scheduling.core.places.gangs import domains_of
@@ -59,14 +59,13 @@ class Eviction:
         """The claim of `ask` on a place that its victims leave, or None where nobody may or can be taken."""
         shape = ask.shape
         failed = self._failed.setdefault((pool, units, id(kind.family)), Minima())
-        parked = self.state.promises.parked
         size = size_of(self.policy, kind.tier, left_s=ask.limit_s, attained=ask.attained)
         # While nothing is promised to anybody, it does not matter how long a job lasts.
         point = (shape.cpu_millis, shape.memory_mib, ask.limit_s if self.state.promises.hosts else 0, size)
         fell = fell_at(ask, no_evict_s=self.policy.no_evict_s)
         later = NEVER - fell if fell else 0  # the earlier it fell, the more have started since
         self.barred = bool(later) and not failed.covers((*point, 0))
-        if failed.covers((*point, later)) and not parked:
+        if failed.covers((*point, later)) and not self.state.promises.parked:
             return None
         want = Want(ask.job, ask.team, shape, pool, self.now + ask.limit_s)
         taking = self._taking(ask, want, kind, units, size)
@@ -78,8 +77,7 @@ class Eviction:
             found = self._best_domain(taking, groups)
             if found is not None:
                 return self._claim(taking, pool, *found)
-        barred = taking.barred
-        hopeless = self._hopeless(want, kind, units, size)
+        barred, hopeless = taking.barred, self._hopeless(want, kind, units, size)
         failed.add(ANYTHING if hopeless else (*point, later if barred else 0))
         self.barred = barred and not hopeless
         return None
@@ -89,9 +87,8 @@ class Eviction:
         lose their work all the same, hours later."""
         taking = self.rights.taking(want, kind, units, size)
         last = self.now + self.policy.max_parked_s
-        taking.firm = (
-            not self.policy.keeps_work and want.until > last and self.state.evictable_from(ask, self.now) > last
-        )
+        leaves = self.policy.keeps_work or want.until <= last or self.state.evictable_from(ask, self.now) <= last
+        taking.firm = not leaves
         taking.fell_at, taking.barred = fell_at(ask, no_evict_s=self.policy.no_evict_s), False
         return taking
 
@@ -260,7 +257,8 @@ class Eviction:
         size = size_of(self.policy, kind.tier, left_s=ask.limit_s, attained=ask.attained)
         taking = self._taking(ask, want, kind, units, size)
         ledger = self.state.ledger
-        sitting = {job for part in ask.pinned for piece in part.pieces for job in _on(ledger, piece.gpu)}
+        cards = (ledger.where[piece.gpu] for part in ask.pinned for piece in part.pieces)
+        sitting = {job for host, place in cards for job, _ in host.cards[place]}
         hosts = {part.node for part in ask.pinned}
         found = {v.job: v for host_id in hosts for v in self.rights.on(host_id, taking, set()) if v.job in sitting}
         victims = tuple(found[job] for job in sorted(found))
@@ -290,9 +288,3 @@ class Eviction:
             self.state.account(held.pool, held.team).add(passed)
             held.handed -= passed
         self.bounds.touch(sorted(self._fell))
-
-
-def _on(ledger: Ledger, gpu: int) -> list[int]:
-    """Who holds something of this card."""
-    host, place = ledger.where[gpu]
-    return [job for job, _ in host.cards[place]]

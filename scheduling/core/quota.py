@@ -101,6 +101,15 @@ class Account:
         return tuple(reversed(steps))
 
 
+def sides(mine: Account, theirs: Account) -> tuple[Account, Account]:
+    """The two children of the lowest common ancestor. Where one team stands above the other, it is its own side."""
+    my_path, their_path = mine.path(), theirs.path()
+    depth = 0
+    while depth < min(len(my_path), len(their_path)) and my_path[depth] is their_path[depth]:
+        depth += 1
+    return my_path[min(depth, len(my_path) - 1)], their_path[min(depth, len(their_path) - 1)]
+
+
 class Tree:
     """All accounts of one pool. `open`: nobody has a guarantee here, so there is nobody to whom borrowed work could be
     owed, and work that may not be evicted may run anywhere."""

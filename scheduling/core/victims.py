@@ -22,7 +22,7 @@ from scheduling.core.candidates import Candidates, Victim, all_stopped
 from scheduling.core.places.filters import Want
 from scheduling.core.policy import SizeRule
 from scheduling.core.queue import Kind
-from scheduling.core.quota import Account
+from scheduling.core.quota import Account, sides
 from scheduling.core.taking import Lender, Taking
 
 if TYPE_CHECKING:
@@ -163,9 +163,8 @@ class Rights:
         return found
 
     def _takes_back(self, taking: Taking, victim: Victim) -> bool:
-        """Is it balance alone by which a job that was evicted would take from a run that has started since? Whoever
-        has its place is among those; to even out shares that others have moved in the meantime is no reason to swap
-        the two once more. What it is owed it takes from anybody, and turns are there to be taken back."""
+        """Is it balance alone by which a job that was evicted would take from a run that has started since? Whoever has
+        its place is among those, and shares that others have moved in the meantime are no reason to swap once more."""
         if victim.team == taking.want.team or self.state.runs[victim.job].held_at < taking.fell_at:
             return False
         tree, kind, units = self.state.trees[taking.want.pool], taking.kind, taking.units
@@ -255,17 +254,11 @@ class Rights:
         return True
 
     def _sides(self, mine: Account, theirs: Account) -> tuple[Account, Account]:
-        """The two children of the lowest common ancestor. Where one team stands above the other, it is its own side."""
+        """As `quota.sides` says; it stays so while a cycle goes on."""
         key = (id(mine), id(theirs))
-        known = self._known_sides.get(key)
-        if known is None:
-            my_path, their_path = mine.path(), theirs.path()
-            depth = 0
-            while depth < min(len(my_path), len(their_path)) and my_path[depth] is their_path[depth]:
-                depth += 1
-            known = my_path[min(depth, len(my_path) - 1)], their_path[min(depth, len(their_path) - 1)]
-            self._known_sides[key] = known
-        return known
+        if key not in self._known_sides:
+            self._known_sides[key] = sides(mine, theirs)
+        return self._known_sides[key]
 
     def _calm(self, taking: Taking, victim: Victim) -> bool:
         """Is it still within its minimum runtime? A team's own value binds its siblings; cousins see the value of the
@@ -298,13 +291,10 @@ class Rights:
             waiting.remove(nxt)
             taken.append(nxt)
             tree.account(nxt.team).add(-nxt.units)
-        fits = not waiting and taking.units <= mine.room(self._comes_back(taking.want.job, victims))
+        # What is stranded beside their instances no longer is; what the job that asks has on trial is its own room.
+        gone = {taking.want.job, *(victim.job for victim in victims)}
+        more = self.state.comes_back(gone, (part for victim in victims for part in victim.parts))
+        fits = not waiting and taking.units <= mine.room(more)
         for victim in taken:
             tree.account(victim.team).add(victim.units)
         return fits
-
-    def _comes_back(self, asking: int, victims: tuple[Victim, ...]) -> int:
-        """Units that are stranded beside the victims' instances, and no longer are once they have gone. (What the job
-        that asks has taken on trial is what room is looked for.)"""
-        jobs = {asking, *(victim.job for victim in victims)}
-        return self.state.comes_back(jobs, (part for victim in victims for part in victim.parts))
