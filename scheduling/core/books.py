@@ -117,12 +117,13 @@ class Books:
         beside their instances can be used again."""
         if not self.stranded:
             return 0
-        cards = {self.ledger.where[piece.gpu] for part in parts for piece in part.pieces if piece.profile}
-        return sum(
-            max(0, stranded - self._stranded(host, place, jobs))
-            for host, place in cards
-            if (stranded := self.stranded.get((host.id, place), 0))
-        )
+        cards = {piece.gpu for part in parts for piece in part.pieces if piece.profile}
+        more = 0
+        for gpu in cards & self.ledger.where.keys():  # a gang may still have a part on a node that has left
+            host, place = self.ledger.where[gpu]
+            if stranded := self.stranded.get((host.id, place), 0):
+                more += max(0, stranded - self._stranded(host, place, jobs))
+        return more
 
     def units_of(self, part: Part, pool: str) -> int:
         """What a part costs."""
