@@ -133,9 +133,10 @@ def _compared(want: Want, host: Host, cards: int, ranked: list[Victim]) -> list[
     """The candidates of which all sets are compared, in lists of at most EXACT."""
     lists = [ranked[:EXACT]]
     if len(ranked) > EXACT and want.shape.wants_gpu and want.shape.gpus <= 1:
-        for place in bits(cards & ~host.free):
-            here = {job for job, _ in host.cards[place]}
-            lists.append([victim for victim in ranked if victim.job in here][:EXACT])
+        for place, card in enumerate(host.cards):
+            here = {job for job, _ in card} if cards >> place & 1 else None
+            if here:
+                lists.append([victim for victim in ranked if victim.job in here][:EXACT])
     return lists
 
 
