@@ -15,22 +15,22 @@ from typing import TYPE_CHECKING
 from scheduling.core.books import Held, saved_parts
 from scheduling.core.bounds import NOTHING
 from scheduling.core.candidates import Candidates, Victim
-from scheduling.core.cluster import Ask, Claim, Part, fell_at
+from scheduling.core.cluster import Ask, Claim, Part
 from scheduling.core.credit import credits_for
 from scheduling.core.ledger import Host
 from scheduling.core.minima import Minima
 from scheduling.core.places.filters import Options, Want, by_island
 from scheduling.core.places.gangs import domains_of
-from scheduling.core.queue import NEVER, Kind, size_of
+from scheduling.core.queue import Kind, size_of
 from scheduling.core.smallest import SmallestSet
-from scheduling.core.taking import SetKey, Taking, cost_of
+from scheduling.core.taking import SetKey, Taking, cost_of, followers_of
 from scheduling.core.victims import Rights
 
 if TYPE_CHECKING:
     from scheduling.core.plan import Cycle
 
 #: less than any ask: what covers it covers all
-ANYTHING = (0, 0, 0, 0, 0)
+ANYTHING = (0, 0, 0, 0)
 
 
 class Eviction:
@@ -62,24 +62,21 @@ class Eviction:
         size = size_of(self.policy, kind.tier, left_s=ask.limit_s, attained=ask.attained)
         # While nothing is promised to anybody, it does not matter how long a job lasts.
         point = (shape.cpu_millis, shape.memory_mib, ask.limit_s if self.state.promises.hosts else 0, size)
-        fell = fell_at(ask, no_evict_s=self.policy.no_evict_s)
-        later = NEVER - fell if fell else 0  # the earlier it fell, the more have started since
-        self.barred = bool(later) and not failed.covers((*point, 0))
-        if failed.covers((*point, later)) and not self.state.promises.parked:
+        self.barred = False
+        if failed.covers(point) and not self.state.promises.parked:
             return None
         want = Want(ask.job, ask.team, shape, pool, self.now + ask.limit_s)
         taking = self._taking(ask, want, kind, units, size)
         if not (taking.own or taking.others):
-            failed.add((0, 0, 0, size if taking.turns else 0, 0))
-            self.barred = False
+            failed.add((0, 0, 0, size if taking.turns else 0))
             return None
         for groups in self.state.search.options(shape, pool):
             found = self._best_domain(taking, groups)
             if found is not None:
                 return self._claim(taking, pool, *found)
-        barred, hopeless = taking.barred, self._hopeless(want, kind, units, size)
-        failed.add(ANYTHING if hopeless else (*point, later if barred else 0))
-        self.barred = barred and not hopeless
+        self.barred = taking.barred
+        if not self.barred:
+            failed.add(ANYTHING if self._hopeless(want, kind, units, size) else point)
         return None
 
     def _taking(self, ask: Ask, want: Want, kind: Kind, units: int, size: int) -> Taking:
@@ -89,7 +86,7 @@ class Eviction:
         last = self.now + self.policy.max_parked_s
         leaves = self.policy.keeps_work or want.until <= last or self.state.evictable_from(ask, self.now) <= last
         taking.firm = not leaves
-        taking.fell_at, taking.barred = fell_at(ask, no_evict_s=self.policy.no_evict_s), False
+        taking.followers, taking.barred = followers_of(ask, self.policy), False
         return taking
 
     def _hopeless(self, want: Want, kind: Kind, units: int, size: int) -> bool:
@@ -103,7 +100,7 @@ class Eviction:
             return False
         bare = replace(want, shape=replace(want.shape, cpu_millis=0, memory_mib=0), until=self.now + 1)
         taking = self.rights.taking(bare, kind, units, 0)
-        taking.fell_at = 0
+        taking.followers = range(0)
         options = self.state.search.options(bare.shape, bare.pool)
         return all(self._best_domain(taking, groups) is None for groups in options)
 

@@ -6,7 +6,7 @@ with Berth's guarantees):
     reclaim    A's side stays within its guarantee with the ask; B's side and every team on the way down to the victim
                are above theirs
     balance    the same for B; A's share afterwards is not above B's share afterwards (Kueue:
-               LessThanOrEqualToFinalShare); a job that was evicted itself takes so only what ran already by then
+               LessThanOrEqualToFinalShare); a job that was evicted takes so from nobody who followed it
     preempt    within one team a higher tier takes from a lower
     turns      in a tier that rotates, from suspendable work that had its turn and comes after by size: within one
                team, or where both borrow and B has the larger share
@@ -156,16 +156,16 @@ class Rights:
                 may = allowed[victim.sort] = self._may_take(taking, victim)
             may = may or self.takes_turn(taking, victim)
             if may and victim.job not in before and not self._calm(taking, victim):
-                if taking.fell_at and self._takes_back(taking, victim):
+                if taking.followers and self._takes_back(taking, victim):
                     taking.barred = True
                 else:
                     found.append(victim)
         return found
 
     def _takes_back(self, taking: Taking, victim: Victim) -> bool:
-        """Is it balance alone by which a job that was evicted would take from a run that has started since? Whoever has
-        its place is among those, and shares that others have moved in the meantime are no reason to swap once more."""
-        if victim.team == taking.want.team or self.state.runs[victim.job].held_at < taking.fell_at:
+        """Is it balance alone by which a job that was evicted would take from a run that followed it? Whoever has its
+        place is among those, and shares that others have moved in the meantime are no reason to swap once more."""
+        if victim.team == taking.want.team or self.state.runs[victim.job].held_at not in taking.followers:
             return False
         tree, kind, units = self.state.trees[taking.want.pool], taking.kind, taking.units
         mine, theirs = tree.account(taking.want.team), tree.account(victim.team)

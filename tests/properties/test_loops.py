@@ -1,7 +1,7 @@
 """Nobody is evicted by whom he evicted: in crowded worlds with hierarchical teams, many of them, each by its number.
 
 Within the horizon of the rule (max(10 min, twice the minimum runtime) after its eviction) a job evicts nobody at all.
-Later it takes from whoever has come since only what its team is owed by then: both sides must have crossed their
+Later it takes from whoever followed it only what its team is owed by then: both sides must have crossed their
 guarantees since it fell. So nobody comes back within the horizon; and in a world in which nothing comes and nothing
 ends any more, the evictions come to an end.
 """

@@ -48,8 +48,10 @@ def fallen(job):
     return replace(ask(job, gpus=1, team=RED), may_evict_from=FELL_AT + Policy().no_evict_s)
 
 
-@pytest.mark.parametrize(("since", "owed", "victims"), [(FELL_AT - 1, 0, 1), (FELL_AT, 0, 0), (FELL_AT, 1, 1)])
-def test_a_job_that_was_evicted_takes_from_those_who_came_since_only_what_it_is_owed(since, owed, victims):
+@pytest.mark.parametrize(("since", "owed", "victims"), [
+    (FELL_AT - 1, 0, 1), (FELL_AT, 0, 0), (FELL_AT + 91, 0, 0), (FELL_AT + 92, 0, 1), (FELL_AT, 1, 1),
+])  # fmt: skip
+def test_a_job_that_was_evicted_takes_from_those_who_followed_it_only_what_it_is_owed(since, owed, victims):
     """To even out shares is no reason to swap places once more with whoever it fell for."""
     outcome = plan(evenly(fallen(1), since=since, owed=owed), Policy(), NOW)
     assert len(outcome.stops) == victims
@@ -60,8 +62,7 @@ def test_a_colleague_who_is_like_it_and_was_not_evicted_takes_for_all_that():
     assert [claim.job for claim in outcome.claims] == [3]
 
 
-def test_whoever_fell_earlier_has_more_that_came_since():
-    """What keeps the first from taking does not keep the second, who fell after those runs had started."""
+def test_whoever_fell_at_another_time_has_other_followers():
     later = replace(fallen(2), may_evict_from=NOW)
     outcome = plan(evenly(fallen(1), later, since=FELL_AT + 1), Policy(), NOW)
     assert [claim.job for claim in outcome.claims] == [2]
