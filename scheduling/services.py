@@ -5,6 +5,7 @@ from datetime import datetime
 from django.db import transaction
 
 from portal.kernel.errors import Rejected
+from portal.kernel.locks import one_after_another
 from scheduling.core.lifecycle import FINAL, REQUEUED, EndReason, JobEvent, JobState
 from scheduling.enact import wake_on_commit
 from scheduling.models import Allocation, Job, JobTransition
@@ -16,7 +17,7 @@ from scheduling.wiring import wired
 from tenants.models import Team, User
 from tenants.permissions import may_submit
 
-__all__ = ["JobSpec", "NotYourTeam", "cancel_job", "refuse_what_never_fits", "stop_all", "submit_job"]
+__all__ = ["JobSpec", "NotYourTeam", "cancel_job", "judge_job", "refuse_what_never_fits", "stop_all", "submit_job"]
 
 
 class NotYourTeam(Rejected):
@@ -25,26 +26,46 @@ class NotYourTeam(Rejected):
     field = "team"
 
 
-def submit_job(*, by: User, team: Team, spec: JobSpec, now: datetime) -> Job:
-    """Queue a job. Permission, rights and never-fits are checked here, once, for every edge.
-
-    With a deadline the answer's `deadline_accepted` says whether it will be met, which is so only if the queue run
-    forward to the limits of all jobs meets it, and `promised_at` when the job then starts (None: not within a month).
-    A deadline that is not accepted orders nothing; the job is queued all the same.
-    """
+def judge_job(*, by: User, team: Team, spec: JobSpec, now: datetime) -> Job:
+    """The job as it would be queued; nothing is saved. Raises the first reason why it may not be submitted, or could
+    never start. It plans, so no transaction should be open."""
     if not may_submit(by, team):
         raise NotYourTeam(team=team.slug)
     refuse_what_never_fits(gpus=spec.gpus, cpu_millis=spec.cpu_millis, memory_mib=spec.memory_mib)
     job = spec.as_job(team=team, owner=by, now=now)
     refuse_what_cannot_be(job, by=by, now=now)
-    if job.deadline_at is not None:
-        job.deadline_accepted, job.promised_at = weigh_deadline(job, now=now)
+    return job
+
+
+def submit_job(*, by: User, team: Team, spec: JobSpec, now: datetime, judged: bool = False) -> Job:
+    """Queue a job. Permission, rights and never-fits are checked here, once, for every edge; `judged`: the caller, who
+    has opened a transaction, has just done so with `judge_job`.
+
+    With a deadline the answer's `deadline_accepted` says whether it will be met, which is so only if the queue run
+    forward to the limits of all jobs meets it, and `promised_at` when the job then starts (None: not within a month).
+    A deadline that is not accepted orders nothing; the job is queued all the same.
+    """
+    if judged:
+        job = spec.as_job(team=team, owner=by, now=now)
+    else:
+        job = judge_job(by=by, team=team, spec=spec, now=now)
+    if job.deadline_at is None:
+        _queue(job, now)
+    else:
+        # The next one is weighed with this one in the queue: two that were weighed at the same moment would both be
+        # promised the same cards.
+        with one_after_another("deadlines"):
+            job.deadline_accepted, job.promised_at = weigh_deadline(job, now=now)
+            _queue(job, now)
+    return job
+
+
+def _queue(job: Job, now: datetime) -> None:
     with transaction.atomic():
         job.save(force_insert=True)
         JobTransition.objects.create(job=job, attempt=0, to_state=job.state, event="submit", at=now)
         tell(job)
         transaction.on_commit(wired().hint_tick)
-    return job
 
 
 def cancel_job(*, job: Job, now: datetime, message: str = "", reason: EndReason = EndReason.CANCEL) -> Job:

@@ -9,7 +9,7 @@ from django.db import IntegrityError, transaction
 from portal.kernel.errors import Conflict, Rejected
 from portal.kernel.publish import publish
 from scheduling.core.lifecycle import FINAL, JobState
-from scheduling.services import JobSpec, cancel_job, refuse_what_never_fits, submit_job
+from scheduling.services import JobSpec, cancel_job, judge_job, refuse_what_never_fits, submit_job
 from tenants.models import Team, User
 from tenants.permissions import may_open_workspace, may_submit, may_use_workspace
 from workspaces.choices import why_only_one
@@ -116,6 +116,10 @@ def launch_workspace(
     _check_person(by)
     _check_size(gpus=gpus, cpu_millis=cpu_millis, memory_mib=memory_mib)
     wanted = _clean_name(name)
+    planned = Workspace(
+        owner=by, team=team_row, name=wanted, image=image_row, gpus=gpus, cpu_millis=cpu_millis, memory_mib=memory_mib
+    )
+    judge_job(by=by, team=team_row, spec=_spec(planned), now=now)  # before the transaction: it takes a plan
     for _ in range(ATTEMPTS):
         taken = set(mine.values_list("name", flat=True))
         if len(taken) >= MOST_WORKSPACES:
@@ -136,7 +140,7 @@ def launch_workspace(
                     launch_key=key,
                     created_at=now,
                 )
-                _submit(by, workspace, now)
+                _submit(by, workspace, now, judged=True)
             return workspace
         except IntegrityError:
             # Another request of the same person came first: the same click made it, or it took the name.
@@ -149,6 +153,9 @@ def start_workspace(*, by: User, workspace: Workspace, now: datetime) -> Workspa
     """Queue another run of a stopped or failed workspace. One that runs or waits is left as it is."""
     _own(by, workspace)
     _check_person(by)
+    judged = workspace.job is None or workspace.job.state in FINAL
+    if judged:
+        judge_job(by=by, team=workspace.team, spec=_spec(workspace), now=now)
     with transaction.atomic():
         # Locked, so that two clicks at once submit one job.
         locked = Workspace.objects.select_for_update(of=("self",))
@@ -159,7 +166,7 @@ def start_workspace(*, by: User, workspace: Workspace, now: datetime) -> Workspa
             if workspace.job.state == JobState.STOPPING:
                 raise StillStopping()
             return workspace
-        _submit(by, workspace, now)
+        _submit(by, workspace, now, judged=judged)
     return workspace
 
 
@@ -250,25 +257,25 @@ def _home_of(user: User, team: Team, now: datetime) -> Volume:
     return volume
 
 
-def _submit(by: User, workspace: Workspace, now: datetime) -> None:
+def _submit(by: User, workspace: Workspace, now: datetime, *, judged: bool) -> None:
     """Queue a run of the workspace and make it the present one. Inside the caller's transaction."""
-    job = submit_job(
-        by=by,
-        team=workspace.team,
-        spec=JobSpec(
-            name=workspace.name,
-            face=f"workspace.{workspace.pk}",
-            image=workspace.image.reference,
-            command=tuple(wired().command()),
-            volume=workspace.volume.name,
-            port=SERVER_PORT,
-            probe_path=PROBE_PATH,
-            gpus=workspace.gpus,
-            cpu_millis=workspace.cpu_millis,
-            memory_mib=workspace.memory_mib,
-            limit=wired().limit,
-        ),
-        now=now,
-    )
+    job = submit_job(by=by, team=workspace.team, spec=_spec(workspace), now=now, judged=judged)
     workspace.job = job
     workspace.save(update_fields=["job"])
+
+
+def _spec(workspace: Workspace) -> JobSpec:
+    """One run of it. Of a workspace that is not made yet: what it will need."""
+    return JobSpec(
+        name=workspace.name,
+        face=f"workspace.{workspace.pk}",
+        image=workspace.image.reference,
+        command=tuple(wired().command()),
+        volume=workspace.volume.name if workspace.volume_id else "",
+        port=SERVER_PORT,
+        probe_path=PROBE_PATH,
+        gpus=workspace.gpus,
+        cpu_millis=workspace.cpu_millis,
+        memory_mib=workspace.memory_mib,
+        limit=wired().limit,
+    )

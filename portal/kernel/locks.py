@@ -46,8 +46,7 @@ def one_at_a_time(name: str) -> Iterator[bool]:
                 with connection.cursor() as cursor:
                     cursor.execute("SELECT pg_advisory_unlock(%s)", [_lock_key(name)])
         return
-    with _guard:
-        lock = _threads.setdefault(name, threading.Lock())
+    lock = _thread_lock(name)
     if not lock.acquire(blocking=False):
         yield False
         return
@@ -59,7 +58,30 @@ def one_at_a_time(name: str) -> Iterator[bool]:
 
 
 @contextlib.contextmanager
-def _file_lock(name: str) -> Iterator[bool]:
+def one_after_another(name: str) -> Iterator[None]:
+    """Everybody's turn comes, anywhere in the installation; whoever is not first waits. The locks are those of
+    `one_at_a_time`. Not inside a transaction: what the one before has written would not be seen, and on SQLite he could
+    not write it."""
+    if connection.vendor == "postgresql":
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT pg_advisory_lock(%s)", [_lock_key(name)])
+        try:
+            yield
+        finally:
+            with connection.cursor() as cursor:
+                cursor.execute("SELECT pg_advisory_unlock(%s)", [_lock_key(name)])
+        return
+    with _thread_lock(name), _file_lock(name, waits=True):
+        yield
+
+
+def _thread_lock(name: str) -> threading.Lock:
+    with _guard:
+        return _threads.setdefault(name, threading.Lock())
+
+
+@contextlib.contextmanager
+def _file_lock(name: str, *, waits: bool = False) -> Iterator[bool]:
     database = str(connection.settings_dict["NAME"])
     if "memory" in database:  # a test database lives in this process alone
         yield True
@@ -67,7 +89,7 @@ def _file_lock(name: str) -> Iterator[bool]:
     # Private: whoever can open the file, a workspace's account for instance, could hold the lock for ever.
     with open(Path(database).with_suffix(f".{name}.lock"), "a", opener=_private) as handle:
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(handle, fcntl.LOCK_EX if waits else fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             yield False
             return

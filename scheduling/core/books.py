@@ -2,13 +2,14 @@
 tie them together. `State` moves them by what happens.
 """
 
+from collections.abc import Collection, Iterable
 from dataclasses import replace
 
 from scheduling.core import mig
 from scheduling.core.bounds import Bounds
 from scheduling.core.cluster import Ask, Claim, Instance, Node, Part, Past, Pool, Run, Shape, Team
 from scheduling.core.filling import Filling
-from scheduling.core.ledger import Ledger
+from scheduling.core.ledger import Host, Ledger
 from scheduling.core.lifecycle import JobState
 from scheduling.core.placement import Search
 from scheduling.core.places.cards import bits
@@ -61,6 +62,8 @@ class Books:
         self.saved: dict[int, tuple[Part, ...]] = {}
         self.nodes_moved = self.instances_moved = True
         self.teams_known = False
+        #: (node id, place of the card) -> units that are stranded there, as stock was last taken
+        self.stranded: dict[tuple[int, int], int] = {}
 
     # ---------------------------------------------------------------------------------------- sums
     def account(self, pool: str, team: int) -> Account:
@@ -81,12 +84,15 @@ class Books:
         if still and all(host.node.accepts for host in self.ledger.hosts.values()):
             return
         capacity = dict.fromkeys(self.trees, 0)
+        self.stranded.clear()
         for host in self.ledger.hosts.values():
             gpu_pool = host.node.pool in self.gpu_pools
             if host.node.accepts:
                 units = len(host.node.gpus) * GPU_UNITS if gpu_pool else host.node.cpu_millis
-                for place, _ in enumerate(host.node.gpus):
-                    units -= self._stranded(host.id, place) if host.node.gpus[place].layout else 0
+                for place, gpu in enumerate(host.node.gpus):
+                    if gpu.layout and (stranded := self._stranded(host, place, frozenset())):
+                        self.stranded[host.id, place] = stranded
+                        units -= stranded
             else:
                 units = sum(self.units_of(part, host.node.pool) for job, part in host.parts if job > 0)
             capacity[host.node.pool] += units
@@ -97,13 +103,27 @@ class Books:
             self.queue.costs_moved()
         self.nodes_moved = self.instances_moved = False
 
-    def _stranded(self, host_id: int, place: int) -> int:
-        host = self.ledger.hosts[host_id]
+    def _stranded(self, host: Host, place: int, without: Collection[int]) -> int:
+        """Units of a card that nobody could use beside the instances that jobs other than these hold."""
+        held = {(piece.start, piece.profile) for job, piece in host.cards[place]
+                if piece.profile and job not in without}  # fmt: skip
         gpu = host.node.gpus[place]
         if host.group.fixed >> place & 1:
             return mig.uncovered(gpu.model, gpu.layout)
-        held = {(piece.start, piece.profile) for _, piece in host.cards[place] if piece.profile}
         return mig.stranded(gpu.model, tuple(Instance(profile, start) for start, profile in sorted(held)))
+
+    def comes_back(self, jobs: Collection[int], parts: Iterable[Part]) -> int:
+        """By how many units the capacity of the pool grows once these jobs have left these parts: what was stranded
+        beside their instances can be used again."""
+        if not self.stranded:
+            return 0
+        cards = {piece.gpu for part in parts for piece in part.pieces if piece.profile}
+        more = 0
+        for gpu in cards & self.ledger.where.keys():  # a gang may still have a part on a node that has left
+            host, place = self.ledger.where[gpu]
+            if stranded := self.stranded.get((host.id, place), 0):
+                more += max(0, stranded - self._stranded(host, place, jobs))
+        return more
 
     def units_of(self, part: Part, pool: str) -> int:
         """What a part costs."""

@@ -268,6 +268,12 @@ def calm_until(ask: Ask, *, now: int, no_evict_s: int) -> int:
     return now + max(no_evict_s, 2 * ask.min_runtime_s)
 
 
+def fell_at(ask: Ask, *, no_evict_s: int) -> int:
+    """When a waiting job was last evicted; 0: never. (A turn that is over is no eviction.)"""
+    horizon = calm_until(ask, now=0, no_evict_s=no_evict_s)
+    return max(1, ask.may_evict_from - horizon) if ask.may_evict_from else 0
+
+
 def parked(run: Run, *, now: int, ran_s: int, calm_until: int, pinned: bool = True) -> Ask:
     """The ask with which a suspended run waits for its own cards: its work is kept, so its limit is less by what it
     ran, and that service counts as attained. `pinned` is False where it may go on anywhere (`Policy.keeps_work`)."""

@@ -73,7 +73,8 @@ class Ladder:
             if claim is not None:
                 self._claim(claim)
                 return
-        if where:
+            may_evict = may_evict and not self.eviction.barred  # what keeps it from taking need not keep others
+        if where and may_evict:
             kind.evicts = self.eviction.rights.rotates(kind)  # turns depend on each job's own size
         if full:
             self._reserve(ask, kind, full, may_evict=may_evict)

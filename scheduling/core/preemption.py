@@ -17,13 +17,13 @@ from scheduling.core.bounds import NOTHING
 from scheduling.core.candidates import Candidates, Victim
 from scheduling.core.cluster import Ask, Claim, Part
 from scheduling.core.credit import credits_for
-from scheduling.core.ledger import Host, Ledger
+from scheduling.core.ledger import Host
 from scheduling.core.minima import Minima
 from scheduling.core.places.filters import Options, Want, by_island
 from scheduling.core.places.gangs import domains_of
 from scheduling.core.queue import Kind, size_of
 from scheduling.core.smallest import SmallestSet
-from scheduling.core.taking import SetKey, Taking, cost_of
+from scheduling.core.taking import SetKey, Taking, cost_of, followers_of
 from scheduling.core.victims import Rights
 
 if TYPE_CHECKING:
@@ -48,6 +48,8 @@ class Eviction:
         self._fell: set[int] = set()
         self._probed: set[int] = set()
         self._failed: dict[tuple[object, ...], Minima] = {}
+        #: did the last search fail because its job was evicted itself? Others that are like it may still find somebody
+        self.barred = False
         #: jobs that this cycle suspends, the other victims are stopped; and those of them that only had their turn
         self.suspends: set[int] = set()
         self.turns: set[int] = set()
@@ -57,11 +59,11 @@ class Eviction:
         """The claim of `ask` on a place that its victims leave, or None where nobody may or can be taken."""
         shape = ask.shape
         failed = self._failed.setdefault((pool, units, id(kind.family)), Minima())
-        parked = self.state.promises.parked
         size = size_of(self.policy, kind.tier, left_s=ask.limit_s, attained=ask.attained)
         # While nothing is promised to anybody, it does not matter how long a job lasts.
         point = (shape.cpu_millis, shape.memory_mib, ask.limit_s if self.state.promises.hosts else 0, size)
-        if failed.covers(point) and not parked:
+        self.barred = False
+        if failed.covers(point) and not self.state.promises.parked:
             return None
         want = Want(ask.job, ask.team, shape, pool, self.now + ask.limit_s)
         taking = self._taking(ask, want, kind, units, size)
@@ -72,7 +74,9 @@ class Eviction:
             found = self._best_domain(taking, groups)
             if found is not None:
                 return self._claim(taking, pool, *found)
-        failed.add(ANYTHING if self._hopeless(want, kind, units, size) else point)
+        self.barred = taking.barred
+        if not self.barred:
+            failed.add(ANYTHING if self._hopeless(want, kind, units, size) else point)
         return None
 
     def _taking(self, ask: Ask, want: Want, kind: Kind, units: int, size: int) -> Taking:
@@ -80,9 +84,9 @@ class Eviction:
         lose their work all the same, hours later."""
         taking = self.rights.taking(want, kind, units, size)
         last = self.now + self.policy.max_parked_s
-        taking.firm = (
-            not self.policy.keeps_work and want.until > last and self.state.evictable_from(ask, self.now) > last
-        )
+        leaves = self.policy.keeps_work or want.until <= last or self.state.evictable_from(ask, self.now) <= last
+        taking.firm = not leaves
+        taking.followers, taking.barred = followers_of(ask, self.policy), False
         return taking
 
     def _hopeless(self, want: Want, kind: Kind, units: int, size: int) -> bool:
@@ -96,6 +100,7 @@ class Eviction:
             return False
         bare = replace(want, shape=replace(want.shape, cpu_millis=0, memory_mib=0), until=self.now + 1)
         taking = self.rights.taking(bare, kind, units, 0)
+        taking.followers = range(0)
         options = self.state.search.options(bare.shape, bare.pool)
         return all(self._best_domain(taking, groups) is None for groups in options)
 
@@ -249,7 +254,8 @@ class Eviction:
         size = size_of(self.policy, kind.tier, left_s=ask.limit_s, attained=ask.attained)
         taking = self._taking(ask, want, kind, units, size)
         ledger = self.state.ledger
-        sitting = {job for part in ask.pinned for piece in part.pieces for job in _on(ledger, piece.gpu)}
+        cards = (ledger.where[piece.gpu] for part in ask.pinned for piece in part.pieces)
+        sitting = {job for host, place in cards for job, _ in host.cards[place]}
         hosts = {part.node for part in ask.pinned}
         found = {v.job: v for host_id in hosts for v in self.rights.on(host_id, taking, set()) if v.job in sitting}
         victims = tuple(found[job] for job in sorted(found))
@@ -279,9 +285,3 @@ class Eviction:
             self.state.account(held.pool, held.team).add(passed)
             held.handed -= passed
         self.bounds.touch(sorted(self._fell))
-
-
-def _on(ledger: Ledger, gpu: int) -> list[int]:
-    """Who holds something of this card."""
-    host, place = ledger.where[gpu]
-    return [job for job, _ in host.cards[place]]

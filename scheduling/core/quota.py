@@ -42,12 +42,12 @@ class Account:
         self.capped: dict[int, int] = {}
         self.user_means: dict[int, tuple[int, int]] = {}
 
-    def room(self) -> int:
-        """What it may still take: what it keeps for itself, then what its parents hand around, up to its borrow
-        limit."""
+    def room(self, more: int = 0) -> int:
+        """What it may still take, or might if the pool had so much `more`: what it keeps for itself, then what its
+        parents hand around, up to its borrow limit."""
         if self.parent is None:
-            return self.stock - self.drawn
-        handed = self.parent.room()
+            return self.stock + more - self.drawn
+        handed = self.parent.room(more)
         limit = self.quota.borrow_limit
         if limit is not None:
             lent = self.stock - self.kept
@@ -99,6 +99,15 @@ class Account:
             steps.append(node)
             node = node.parent
         return tuple(reversed(steps))
+
+
+def sides(mine: Account, theirs: Account) -> tuple[Account, Account]:
+    """The two children of the lowest common ancestor. Where one team stands above the other, it is its own side."""
+    my_path, their_path = mine.path(), theirs.path()
+    depth = 0
+    while depth < min(len(my_path), len(their_path)) and my_path[depth] is their_path[depth]:
+        depth += 1
+    return my_path[min(depth, len(my_path) - 1)], their_path[min(depth, len(their_path) - 1)]
 
 
 class Tree:

@@ -12,7 +12,8 @@ from scheduling.core.victims import Rights
 if TYPE_CHECKING:
     from scheduling.core.plan import Cycle
 
-#: on one node all sets of so many candidates are compared; beyond that only the cheapest so many are
+#: all sets of so many candidates are compared; where there are more, those of the cheapest so many on the node, and for
+#: a job that needs one card, or a part of one, those on each card
 EXACT = 10
 
 
@@ -41,26 +42,65 @@ class SmallestSet:
             return self._compare(taking, host, cards, ranked, before, to_beat)
         self._saves = saves
         best = self._compare(taking, host, cards, ranked, before, to_beat)
-        if best is None and (to_beat is None or self._compare(taking, host, cards, ranked, before, None) is None):
-            # What they save would take the memory that the job needs: then they are stopped.
-            self._saves = {}
-            best = self._compare(taking, host, cards, all_stopped(ranked), before, to_beat)
         self._saves = {}
-        return best
+        if self._memory_for_all(want, host, sum(saves.values())):
+            return best
+        # What they save may take the memory that the job needs: fewer of them, or any at all, do if they are stopped.
+        if best is not None and (to_beat is None or cost_of(best) < to_beat):
+            to_beat = cost_of(best)
+        stopped = self._compare(taking, host, cards, all_stopped(ranked), before, to_beat)
+        if stopped is None or (best is not None and cost_of(best) <= cost_of(stopped)):
+            return best
+        return self._suspended_again(want, host, cards, {v.job: v for v in ranked}, stopped, known)
+
+    def _memory_for_all(self, want: Want, host: Host, saves: int) -> bool:
+        """Is there memory for the job and for all that is saved, even if nobody gave any back?"""
+        memory = host.memory
+        if host.id in self.state.promises.hosts:
+            memory = self.state.promises.limits(host, want.team, want.until)[2]
+        kept = 0 if want.shape.wants_gpu else self.state.search.kept(host, host.all)[1]
+        return memory - kept - saves >= want.shape.memory_mib
+
+    def _suspended_again(
+        self, want: Want, host: Host, cards: int, could: dict[int, Victim], stopped: tuple[Victim, ...], known: set[int]
+    ) -> tuple[Victim, ...]:
+        """The same victims, of whom those stay suspended for whom there is memory, the most work first."""
+        ways = {victim.job: victim for victim in stopped}
+        gone = {*ways, *known}
+        for victim in sorted(stopped, key=lambda v: (could[v.job].lost - v.lost, v.job)):
+            if could[victim.job].saves > 0 and could[victim.job].lost < victim.lost:
+                self._saves[victim.job] = could[victim.job].saves
+                if self._room_with(want, host, cards, gone):
+                    ways[victim.job] = could[victim.job]
+                else:
+                    del self._saves[victim.job]
+        self._saves = {}
+        return tuple(ways.values())
 
     def _compare(
         self, taking: Taking, host: Host, cards: int, ranked: list[Victim], before: tuple[Victim, ...],
         to_beat: SetKey | None,
     ) -> tuple[Victim, ...] | None:  # fmt: skip
-        want, known = taking.want, {victim.job for victim in before}
         best = self._greedy(taking, host, cards, ranked, before) if len(ranked) > EXACT else None
         if best is not None and (to_beat is None or cost_of(best) < to_beat):
             to_beat = cost_of(best)
-        compared = ranked[:EXACT]
-        for size in range(_fewest(want.shape.gpus, host, compared, known), len(compared) + 1):
-            if to_beat is not None and _cheapest(compared, size) > to_beat[:4]:
+        for among in _compared(taking.want, host, cards, ranked):
+            better = self._best_among(taking, host, cards, among, before, to_beat)
+            if better is not None:
+                best, to_beat = better, cost_of(better)
+        return best
+
+    def _best_among(
+        self, taking: Taking, host: Host, cards: int, among: list[Victim], before: tuple[Victim, ...],
+        to_beat: SetKey | None,
+    ) -> tuple[Victim, ...] | None:  # fmt: skip
+        """The best of all sets of these victims, unless it is worse than `to_beat`."""
+        want, known = taking.want, {victim.job for victim in before}
+        best = None
+        for size in range(_fewest(want.shape.gpus, host, among, known), len(among) + 1):
+            if to_beat is not None and _cheapest(among, size) > to_beat[:4]:
                 break
-            for chosen in combinations(compared, size):
+            for chosen in combinations(among, size):
                 key = cost_of(chosen)
                 if to_beat is not None and key > to_beat:
                     continue
@@ -87,6 +127,17 @@ class SmallestSet:
     def _room_with(self, want: Want, host: Host, suitable: int, without: set[int]) -> bool:
         """Would one replica fit on the node if these jobs were gone from it?"""
         return self.state.search.cards_for(host, want, suitable, without, self._saves) != 0
+
+
+def _compared(want: Want, host: Host, cards: int, ranked: list[Victim]) -> list[list[Victim]]:
+    """The candidates of which all sets are compared, in lists of at most EXACT."""
+    lists = [ranked[:EXACT]]
+    if len(ranked) > EXACT and want.shape.wants_gpu and want.shape.gpus <= 1:
+        for place, card in enumerate(host.cards):
+            here = {job for job, _ in card} if cards >> place & 1 else None
+            if here:
+                lists.append([victim for victim in ranked if victim.job in here][:EXACT])
+    return lists
 
 
 def _fewest(gpus: int, host: Host, victims: list[Victim], known: set[int]) -> int:

@@ -3,7 +3,9 @@
 from collections.abc import Iterable
 
 from scheduling.core.candidates import Victim
+from scheduling.core.cluster import Ask, fell_at
 from scheduling.core.places.filters import Want
+from scheduling.core.policy import Policy
 from scheduling.core.queue import NEVER, Kind
 from scheduling.core.quota import Account
 
@@ -26,16 +28,29 @@ def cost_of(victims: Iterable[Victim]) -> SetKey:
     )
 
 
+def followers_of(ask: Ask, policy: Policy) -> range:
+    """When those started who may have the place of a job since it was evicted: from when it left for as long as the
+    claim that it fell for may take. Empty where it never was."""
+    fell = fell_at(ask, no_evict_s=policy.no_evict_s)
+    if not fell:
+        return range(0)
+    claim_s = policy.grace_s + policy.suspend_s(ask.saved_mib) + policy.claim_slack_s
+    return range(fell, max(fell, ask.suspended_at) + claim_s + 1)
+
+
 class Taking:
     """One job that looks for victims, and what has been found out for it on the way."""
 
-    __slots__ = ("allowed", "any_class", "cards", "domain", "firm", "higher", "kind", "least", "lenders", "others",
-                 "own", "size", "turns", "units", "want")  # fmt: skip
+    __slots__ = ("allowed", "any_class", "barred", "cards", "domain", "firm", "followers", "higher", "kind", "least",
+                 "lenders", "others", "own", "size", "turns", "units", "want")  # fmt: skip
 
     def __init__(self, want: Want, kind: Kind, units: int) -> None:
         self.want, self.kind, self.units, self.size = want, kind, units, 0
         #: it would sit on its cards longer than anybody may be suspended: its victims are stopped
         self.firm = False
+        #: it was evicted itself: it takes by balance from nobody who started in this time, among whom is the one that
+        #: has its place. Did that keep it from anybody whom it might have taken?
+        self.followers, self.barred = range(0), False
         #: may it take from lower tiers of its own team, from other teams, from others' guaranteed work?
         self.own = self.others = self.any_class = False
         #: the other teams from which it may take; None: that depends on each run

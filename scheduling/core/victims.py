@@ -6,7 +6,7 @@ with Berth's guarantees):
     reclaim    A's side stays within its guarantee with the ask; B's side and every team on the way down to the victim
                are above theirs
     balance    the same for B; A's share afterwards is not above B's share afterwards (Kueue:
-               LessThanOrEqualToFinalShare)
+               LessThanOrEqualToFinalShare); a job that was evicted takes so from nobody who followed it
     preempt    within one team a higher tier takes from a lower
     turns      in a tier that rotates, from suspendable work that had its turn and comes after by size: within one
                team, or where both borrow and B has the larger share
@@ -22,7 +22,7 @@ from scheduling.core.candidates import Candidates, Victim, all_stopped
 from scheduling.core.places.filters import Want
 from scheduling.core.policy import SizeRule
 from scheduling.core.queue import Kind
-from scheduling.core.quota import Account
+from scheduling.core.quota import Account, sides
 from scheduling.core.taking import Lender, Taking
 
 if TYPE_CHECKING:
@@ -156,8 +156,22 @@ class Rights:
                 may = allowed[victim.sort] = self._may_take(taking, victim)
             may = may or self.takes_turn(taking, victim)
             if may and victim.job not in before and not self._calm(taking, victim):
-                found.append(victim)
+                if taking.followers and self._takes_back(taking, victim):
+                    taking.barred = True
+                else:
+                    found.append(victim)
         return found
+
+    def _takes_back(self, taking: Taking, victim: Victim) -> bool:
+        """Is it balance alone by which a job that was evicted would take from a run that followed it? Whoever has its
+        place is among those, and shares that others have moved in the meantime are no reason to swap once more."""
+        if victim.team == taking.want.team or self.state.runs[victim.job].held_at not in taking.followers:
+            return False
+        tree, kind, units = self.state.trees[taking.want.pool], taking.kind, taking.units
+        mine, theirs = tree.account(taking.want.team), tree.account(victim.team)
+        owed = self.policy.reclaim and self._sides(mine, theirs)[0].guarantees(units)
+        critical = taking.any_class and victim.tier > kind.tier and mine.guarantees(units)
+        return not (owed or critical or self.takes_turn(taking, victim))
 
     def _may_take(self, taking: Taking, victim: Victim, *, trial: bool = False) -> bool:
         """One victim, as the accounts stand now. `trial`: they have been moved without a word about it."""
@@ -240,17 +254,11 @@ class Rights:
         return True
 
     def _sides(self, mine: Account, theirs: Account) -> tuple[Account, Account]:
-        """The two children of the lowest common ancestor. Where one team stands above the other, it is its own side."""
+        """As `quota.sides` says; it stays so while a cycle goes on."""
         key = (id(mine), id(theirs))
-        known = self._known_sides.get(key)
-        if known is None:
-            my_path, their_path = mine.path(), theirs.path()
-            depth = 0
-            while depth < min(len(my_path), len(their_path)) and my_path[depth] is their_path[depth]:
-                depth += 1
-            known = my_path[min(depth, len(my_path) - 1)], their_path[min(depth, len(their_path) - 1)]
-            self._known_sides[key] = known
-        return known
+        if key not in self._known_sides:
+            self._known_sides[key] = sides(mine, theirs)
+        return self._known_sides[key]
 
     def _calm(self, taking: Taking, victim: Victim) -> bool:
         """Is it still within its minimum runtime? A team's own value binds its siblings; cousins see the value of the
@@ -283,7 +291,10 @@ class Rights:
             waiting.remove(nxt)
             taken.append(nxt)
             tree.account(nxt.team).add(-nxt.units)
-        fits = not waiting and taking.units <= mine.room()
+        # What is stranded beside their instances no longer is; what the job that asks has on trial is its own room.
+        gone = {taking.want.job, *(victim.job for victim in victims)}
+        more = self.state.comes_back(gone, (part for victim in victims for part in victim.parts))
+        fits = not waiting and taking.units <= mine.room(more)
         for victim in taken:
             tree.account(victim.team).add(victim.units)
         return fits

@@ -19,11 +19,21 @@ S, E, R = JobState, JobEvent, EndReason
 PICK = st.integers(0, 1 << 16)
 
 
+def having(*states):
+    """The rule is offered only while a job is in one of these states: most random steps shall be steps."""
+    return precondition(lambda self: any(state in states for state in self.state.values()))
+
+
 class Life(RuleBasedStateMachine):
     """`state` is what a database would say of each job; the planner is told the same events."""
 
+    check_plan = staticmethod(everything)
+
     @initialize(nodes=machines(mig=True), teams=team_trees(), policy=POLICIES)
     def build(self, nodes, teams, policy):
+        self.begin(nodes, teams, policy)
+
+    def begin(self, nodes, teams, policy):
         self.policy, self.now, self.teams, self.jobs = policy, 0, teams, 0
         self.planner = Planner(policy)
         self.planner.load(Cluster(nodes=nodes, teams=teams))
@@ -38,9 +48,7 @@ class Life(RuleBasedStateMachine):
     def submit(self, data, count):
         for _ in range(count):
             self.jobs += 1
-            ask = replace(data.draw(asks(self.jobs, len(self.teams), mig=True)), submitted=self.now)
-            self.state[ask.job] = S.QUEUED
-            self.planner.submit(ask)
+            self.queue(data.draw(asks(self.jobs, len(self.teams), mig=True)))
 
     @rule(pick=PICK)
     @precondition(lambda self: sum(state not in FINAL for state in self.state.values()) > 8)
@@ -85,10 +93,12 @@ class Life(RuleBasedStateMachine):
             self.released(0, job)
 
     @rule(pick=PICK)
+    @having(S.PLACED)
     def launched(self, pick, only=0):
         self.move(self.one(pick, S.PLACED, only=only), E.LAUNCHED)
 
     @rule(pick=PICK)
+    @having(S.STARTING, S.RESUMING)
     def ready(self, pick, only=0):
         job = self.one(pick, S.STARTING, S.RESUMING, only=only)
         if job:
@@ -97,6 +107,7 @@ class Life(RuleBasedStateMachine):
             self.move(job, E.READY)
 
     @rule(pick=PICK, reason=st.sampled_from(sorted(R)))
+    @having(*HOLDING, S.SUSPENDED)
     def ends(self, pick, reason):
         """It exits, is refused, is idle, its card is sick …: whatever the table allows in its state."""
         able = [s for s in (*HOLDING, S.SUSPENDED) if reason in REASONS.get((s, E.STOP), ())]
@@ -105,6 +116,7 @@ class Life(RuleBasedStateMachine):
             self.stop(job, reason)
 
     @rule(pick=PICK)
+    @having(S.SUSPENDING)
     def suspended(self, pick, only=0):
         job = self.one(pick, S.SUSPENDING, only=only)
         if job:
@@ -115,6 +127,7 @@ class Life(RuleBasedStateMachine):
             self.planner.submit(parked(run, now=self.now, ran_s=ran_s, calm_until=self.calm.pop(job)))
 
     @rule(pick=PICK)
+    @having(S.SUSPENDING)
     def refused(self, pick):
         """The node could not save it: notice, and back to the queue."""
         job = self.one(pick, S.SUSPENDING)
@@ -123,6 +136,7 @@ class Life(RuleBasedStateMachine):
             self.stop(job, R.EVICT)
 
     @rule(pick=PICK)
+    @having(S.STOPPING)
     def released(self, pick, only=0):
         job = self.one(pick, S.STOPPING, only=only)
         if not job:
@@ -150,7 +164,7 @@ class Life(RuleBasedStateMachine):
         before = self.planner.snapshot()
         outcome = self.planner.plan(self.now)
         compare_with_cold(self.planner, before, outcome, self.policy, self.now)
-        everything(before, outcome, self)
+        self.check_plan(before, outcome, self)
         for stop in outcome.stops:
             self.stop(stop.job, stop.reason)
         for suspend in outcome.suspends:
@@ -203,6 +217,10 @@ class Life(RuleBasedStateMachine):
         """One of the jobs in these states (or `only` this one), or 0."""
         able = sorted(job for job, state in self.state.items() if state in states and job == (only or job))
         return able[pick % len(able)] if able else 0
+
+    def queue(self, ask):
+        self.state[ask.job] = S.QUEUED
+        self.planner.submit(replace(ask, submitted=self.now))
 
     def move(self, job, event):
         if job:
