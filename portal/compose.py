@@ -7,6 +7,7 @@ import hmac
 import logging
 import os
 import uuid
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cache, partial
 from pathlib import Path
@@ -206,6 +207,16 @@ def find_servers() -> None:
             raise CannotStart(sentence)
 
 
+def find_shared_servers() -> None:
+    """As find_servers, for one process of several: what is built in lives and dies with the process that has it."""
+    if not settings.BERTH_DATABASE_URL or not settings.BERTH_REDIS_URL:
+        raise CannotStart(
+            "Several processes share one PostgreSQL and one Redis: set BERTH_DATABASE_URL and BERTH_REDIS_URL, or use "
+            "`manage.py up`, which is all of Berth in one process."
+        )
+    find_servers()
+
+
 def begin() -> None:
     """Once per start, when the database is migrated."""
     ship_catalogue()
@@ -223,14 +234,15 @@ def web_app() -> Any:
     return application
 
 
-def gateway_app() -> Gateway:
-    """The gateway beside this process's own agent; workspaces.gateway.server.OPTIONS says how to serve it."""
+def gateway_app(nodes_here: Mapping[str, Callable[[str], tuple[str, int] | None]]) -> Gateway:
+    """A gateway; workspaces.gateway.server.OPTIONS says how to serve it. nodes_here: those whose agent is in this very
+    process, by name, and how to ask it for a container's address."""
     database = Database(open_routes=open_routes, node_of_key=enrolment.node_of_key)
     parking = Parking(node_of=database.node_of)
     address = urlsplit(settings.BERTH_GATEWAY_URL)
     return Gateway(
         rights=Rights(load=database.table, events=lambda: revocations(get_channel_layer())),
-        forwarder=NodesForwarder(here={LOCAL_NODE: local_agent().address}, far=parking),
+        forwarder=NodesForwarder(here=nodes_here, far=parking),
         parking=parking,
         redeem=database.redeem,
         portal_origin=settings.BERTH_PORTAL_URL,
@@ -279,7 +291,9 @@ def _local_driver() -> Driver:
     if kind == "docker":
         from scheduling.nodes.docker import DockerDriver
 
-        return DockerDriver(base_url=base_url, data=data, site=site, gpus=cards)
+        return DockerDriver(
+            base_url=base_url, data=data, site=site, gpus=cards, open_networks=settings.BERTH_OPEN_NETWORKS
+        )
     from scheduling.nodes.process import ProcessDriver
 
     return ProcessDriver(data=data, site=site, gpus=cards, lab_python=settings.BERTH_LAB_PYTHON)

@@ -15,6 +15,7 @@ from portal.kernel.env import (
     env_duration,
     env_host_name,
     env_int,
+    env_networks,
     env_path,
     env_secret,
     env_str,
@@ -44,6 +45,7 @@ BERTH_DEBUG = env_bool("BERTH_DEBUG", False)
 BERTH_ADMIN_PASSWORD = env_secret("BERTH_ADMIN_PASSWORD")
 BERTH_DRIVER = env_str("BERTH_DRIVER", "auto", choices=("auto", "docker", "process"))
 BERTH_DOCKER_HOST = env_str("BERTH_DOCKER_HOST", "")
+BERTH_OPEN_NETWORKS = env_networks("BERTH_OPEN_NETWORKS")
 BERTH_SIMULATED_GPUS = env_int("BERTH_SIMULATED_GPUS", 2, low=0, high=16)
 BERTH_LAB_PYTHON = env_path("BERTH_LAB_PYTHON", BASE_DIR / ".venv-lab" / "bin" / "python")
 

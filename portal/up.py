@@ -7,33 +7,28 @@ child processes except the workspaces themselves.
 
 import asyncio
 import ctypes
-import hashlib
 import logging
 import os
 import socket
 import sys
 import threading
 from contextlib import ExitStack
-from pathlib import Path
 from typing import Any
 
 import uvicorn
 import uvloop
 from celery import Celery, beat, signals
 from celery.worker import state as worker_state
-from django.contrib.staticfiles.finders import get_finders
-from django.contrib.staticfiles.storage import staticfiles_storage
-from django.core.management import call_command
-from django.db import DatabaseError, connection, connections
+from django.db import DatabaseError, connections
 
 from portal import claims, compose, health
 from portal.kernel import clock, publish
 from portal.outages import outage
+from portal.preparing import prepare
 from portal.told import Told
 from scheduling import selectors, services
 from scheduling.core.lifecycle import EndReason
 from scheduling.loop import Loop
-from tenants.services import first_admin
 from workspaces.gateway.server import OPTIONS as GATEWAY_OPTIONS
 from workspaces.gateway.upgrades import DeclinesUpgrades
 
@@ -43,8 +38,6 @@ READY_PATIENCE_S = 60.0  # then the start says what is not ready, and goes on tr
 STOP_PATIENCE_S = 20.0  # for workspaces to end; the next start takes care of what is left
 SERVER_GRACE_S = 3  # for requests under way
 SILENCE_S = 15.0  # a worker or an agent that did nothing for so long is not well
-# Of the libraries' own files only those that a page names: the rest would cost 10 s of compression at the first start.
-UNUSED_STATIC = ["rest_framework", "ext", "htmx-2*", "htmax*"]
 M_ARENA_MAX = -8  # mallopt(3): glibc otherwise keeps an arena per thread, 60 MB more after a day
 
 
@@ -65,7 +58,7 @@ def run(*, keep: bool) -> int:
             )
             compose.find_servers()
             _keep_memory_small()
-            _prepare(place)
+            prepare(place, say=say)
         except (claims.NotOurs, compose.CannotStart) as refusal:
             print(f"berth: {refusal}", file=sys.stderr)
             return 1
@@ -90,38 +83,6 @@ def _keep_memory_small() -> None:
         ctypes.CDLL(None).mallopt(M_ARENA_MAX, 2)
     except (AttributeError, OSError):  # not glibc: nothing to keep small
         log.debug("no mallopt here")
-
-
-def _prepare(place: compose.Place) -> None:
-    """Database, static files, the first person. Quick when nothing is new."""
-    if connection.vendor == "sqlite":
-        # Private from its first byte, for the workspaces' accounts can enter the folder; its journals take its mode.
-        # One that another command made first, or that came back from a backup, becomes so here.
-        database = Path(connection.settings_dict["NAME"])
-        database.touch(mode=0o600)
-        for file in database.parent.glob(f"{database.name}*"):
-            file.chmod(0o600)
-    call_command("migrate", verbosity=0, interactive=False)
-    _collect_static_files()
-    password = first_admin(place.admin_password, now=clock.now())
-    if password and not place.admin_password:
-        say('First start. Sign in as "admin"; the password is shown this once:')
-        say(f"    password: {password}")
-    compose.begin()
-
-
-def _collect_static_files() -> None:
-    """collectstatic, unless the files are those of the last time."""
-    digest = hashlib.sha256()
-    for finder in get_finders():
-        for path, storage in finder.list(UNUSED_STATIC):
-            stat = os.stat(storage.path(path))
-            digest.update(f"{path} {stat.st_size} {stat.st_mtime_ns}\n".encode())
-    stamp = Path(staticfiles_storage.path("")) / ".made-from"
-    if not stamp.exists() or stamp.read_text() != digest.hexdigest():
-        stamp.unlink(missing_ok=True)
-        call_command("collectstatic", verbosity=0, interactive=False, clear=True, ignore_patterns=UNUSED_STATIC)
-        stamp.write_text(digest.hexdigest())
 
 
 # -- the parts --------------------------------------------------------------------------------------------------------
@@ -204,7 +165,7 @@ async def _live(place: compose.Place, *, keep: bool, web_socket: socket.socket, 
     publish.use_loop(loop)
     agent = await asyncio.to_thread(compose.local_agent)
     web = Server(compose.web_app(), lifespan="off", http=DeclinesUpgrades)
-    gateway = Server(compose.gateway_app(), **GATEWAY_OPTIONS)
+    gateway = Server(compose.gateway_app({compose.LOCAL_NODE: agent.address}), **GATEWAY_OPTIONS)
     background = Background(compose.celery_app())
     health.expect("gateway", lambda: "" if gateway.started else "The gateway does not listen yet.")
     health.expect("worker", background.trouble)

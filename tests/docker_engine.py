@@ -41,9 +41,13 @@ class EngineEnded(AssertionError):
 class PrivateEngine:
     """dockerd under our control: it can be stopped, killed and started again on the same data."""
 
-    def __init__(self, folder: Path, *, with_gpu_hook: bool, options: Sequence[str]) -> None:
+    def __init__(
+        self, folder: Path, *, with_gpu_hook: bool = False, options: Sequence[str] = (), enter: Sequence[str] = ()
+    ) -> None:
+        """enter: what dockerd is started through, such as `nsenter` into a network namespace."""
         self._folder = folder
         self._options = options
+        self._enter = tuple(enter)
         self._path = f"{os.environ['PATH']}:/usr/sbin:/sbin"
         if with_gpu_hook:
             stub = folder / "bin" / HOOK
@@ -71,7 +75,7 @@ class PrivateEngine:
         with (folder / "log").open("ab") as log:
             self._server = subprocess.Popen(
                 [
-                    *(program, "--data-root", folder / "data", "--exec-root", folder / "exec"),
+                    *(*self._enter, program, "--data-root", folder / "data", "--exec-root", folder / "exec"),
                     *("--pidfile", folder / "pid", "--host", self.url),
                     *("--bridge", "none", "--default-ulimit", "nofile=1024:4096", *self._options),
                 ],
@@ -173,10 +177,10 @@ class DockerNode:
         self.client = engine.client()
         self.driver = self.restarted()
 
-    def restarted(self) -> DockerDriver:
+    def restarted(self, **options: Any) -> DockerDriver:
         """A driver that remembers nothing, as after kill -9 of the portal."""
         gpus = SimulatedGpus(2, site=self.site)
-        return DockerDriver(base_url=self.engine.url, data=self.data, site=self.site, gpus=gpus)
+        return DockerDriver(base_url=self.engine.url, data=self.data, site=self.site, gpus=gpus, **options)
 
     def spec(self, allocation: str, script: str = "exec sleep 1000", **changes: Any) -> ContainerSpec:
         """One that runs a shell script on the tiny image, as alice of team red."""

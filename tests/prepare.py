@@ -15,6 +15,7 @@ SERVERS: dict[str, Callable[[], bool]] = {
     "redis-server": lambda: shutil.which("redis-server") is not None,
     "docker.io": lambda: shutil.which("dockerd") is not None,
     "iptables": lambda: shutil.which("iptables") is not None,
+    "nginx-light": lambda: shutil.which("nginx") is not None,
     "iproute2": lambda: shutil.which("ip") is not None,
     "mmdebstrap": lambda: shutil.which("mmdebstrap") is not None,
     "busybox-static": lambda: shutil.which("busybox") is not None,

@@ -5,6 +5,7 @@ import os
 import re
 from collections.abc import Mapping
 from datetime import timedelta
+from ipaddress import IPv4Network
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -95,6 +96,17 @@ def env_urls(name: str, default: str, *, environ: Mapping[str, str] | None = Non
     value = _raw(name, environ)
     listed = [one.strip() for one in (default if value is None else value).split(",")]
     return tuple(env_url(name, default, environ={name: one}) for one in listed if one)
+
+
+def env_networks(name: str, *, environ: Mapping[str, str] | None = None) -> tuple[str, ...]:
+    """None, one or more IPv4 networks in CIDR notation, with commas between: 10.1.2.0/24, 10.9.0.7/32."""
+    listed = tuple(one.strip() for one in (_raw(name, environ) or "").split(",") if one.strip())
+    for one in listed:
+        try:
+            IPv4Network(one)
+        except ValueError as error:
+            raise BadSetting(f"{name} has '{one}', which is no network such as 10.1.2.0/24 ({error}).") from error
+    return listed
 
 
 def env_host_name(name: str, default: str, *, environ: Mapping[str, str] | None = None) -> str:

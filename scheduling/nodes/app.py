@@ -107,7 +107,7 @@ def _agents(
             PortalClient(membership.url, ca_file=ca), key=seat.key, agent=process, start=lease.start
         )
         # One worker for a machine; a host of many simulated nodes has no room for as many.
-        reached = Reached(exchange, lines, seat, woken=not membership.simulated)
+        reached = Reached(exchange, lines, seat, woken=not membership.simulated, ca_file=ca)
         if membership.simulated:
             driver: Driver = _simulated(site, seat.node, boot, count=options.simulated_gpus)
             agent = Agent(node=seat.node, driver=driver, exchange=reached, lease=lease, workers=2)
@@ -122,12 +122,12 @@ class Reached:
     """An exchange by whose answers the node is also reached: lines to the gateways that they name, wakes from the
     broker that they grant. `agent` is set once it is made, for it is made with this."""
 
-    def __init__(self, exchange: Exchange, lines: Lines, seat: Seat, *, woken: bool) -> None:
+    def __init__(self, exchange: Exchange, lines: Lines, seat: Seat, *, woken: bool, ca_file: Path | None) -> None:
         self.agent: Agent | None = None
         self._exchange = exchange
         self._lines = lines
         self._seat = LineSeat(node=seat.node, key=seat.key, lookup=self._address)
-        self._wakes = Wakes(node=seat.node, wake=self._wake) if woken else None
+        self._wakes = Wakes(node=seat.node, wake=self._wake, ca_file=ca_file) if woken else None
 
     def __call__(self, report: Report) -> Desired:
         if self._wakes is not None and not self._wakes.is_listening():
@@ -167,7 +167,13 @@ def _real(folder: StateFolder, site: str, options: Options) -> Driver:
             log.warning("%s The node says so to the portal and waits.", trouble)
         from scheduling.nodes.docker import DockerDriver  # the SDK costs 20 MB that only this driver needs
 
-        return DockerDriver(base_url=options.docker_host, data=folder.path, site=site, gpus=cards)
+        return DockerDriver(
+            base_url=options.docker_host,
+            data=folder.path,
+            site=site,
+            gpus=cards,
+            open_networks=options.open_networks,
+        )
     from scheduling.nodes.process import ProcessDriver
 
     return ProcessDriver(data=folder.path, site=site, gpus=cards, lab_python=options.lab_python)

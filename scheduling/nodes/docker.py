@@ -54,11 +54,13 @@ class DockerDriver:
 
     name = "docker"
 
-    def __init__(self, *, base_url: str | None, data: Path, site: str, gpus: GpuSource) -> None:
+    def __init__(
+        self, *, base_url: str | None, data: Path, site: str, gpus: GpuSource, open_networks: Sequence[str] = ()
+    ) -> None:
         self._names = Names(site)
         self._gpus = gpus
         self._engine = Engine(base_url)
-        self._firewall = Firewall(self._names)
+        self._firewall = Firewall(self._names, open_networks=open_networks)
         self._networks = Networks(self._engine, self._names, self._firewall)
         self._images = Images(self._engine)
         self._volumes = Volumes(data)
@@ -223,9 +225,8 @@ class DockerDriver:
         networks = container["NetworkSettings"]["Networks"].values()
         if state in ("running", "paused"):
             port = int(container["Labels"].get(PORT, "0"))
-            address = next(
-                ((network["IPAddress"], port) for network in networks if network["IPAddress"] and port), None
-            )
+            addresses = [network["IPAddress"] for network in networks if network["IPAddress"]]
+            address = (addresses[0], port) if addresses and port else None
         return Observation(
             allocation=allocation,
             phase=Phase.STARTING,

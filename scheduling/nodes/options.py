@@ -2,6 +2,7 @@
 
 import argparse
 import difflib
+import ipaddress
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ VARIABLES = {
     "BERTH_AGENT_LAB_PYTHON": "lab_python",
     "BERTH_AGENT_LABELS": "labels",
     "BERTH_AGENT_SIMULATED_GPUS": "simulated_gpus",
+    "BERTH_AGENT_OPEN_NETWORKS": "open_networks",
 }
 DEFAULT_STATE = Path("/var/lib/berth-agent")
 DRIVERS = ("docker", "process")
@@ -28,7 +30,8 @@ class BadOption(Exception):
 @dataclass(frozen=True, slots=True)
 class Options:
     """command: "run" or "preflight". join: (address, token). simulated: how many simulated nodes instead of this
-    machine, each with `simulated_gpus` GPUs; on a real machine that many stand in where no real GPU answers."""
+    machine, each with `simulated_gpus` GPUs; on a real machine that many stand in where no real GPU
+    answers. open_networks: private networks that containers may reach, in CIDR notation."""
 
     command: str
     state: Path
@@ -40,6 +43,7 @@ class Options:
     labels: Path | None
     simulated: int
     simulated_gpus: int
+    open_networks: tuple[str, ...] = ()
 
 
 def read_options(arguments: Sequence[str], environ: Mapping[str, str]) -> Options:
@@ -66,6 +70,7 @@ def read_options(arguments: Sequence[str], environ: Mapping[str, str]) -> Option
         labels=_path(told.labels),
         simulated=_number(told.simulated, "--simulated", most=_MOST_SIMULATED),
         simulated_gpus=_number(told.simulated_gpus, "--simulated-gpus", most=16),
+        open_networks=_networks(told.open_networks),
     )
 
 
@@ -79,6 +84,18 @@ def _number(value: str | None, name: str, *, most: int) -> int:
     if not re.fullmatch(r"\d{1,9}", value) or int(value) > most:
         raise BadOption(f"{name} is '{value}'; it must be a whole number from 0 to {most}.")
     return int(value)
+
+
+def _networks(value: str | None) -> tuple[str, ...]:
+    listed = [one.strip() for one in (value or "").split(",") if one.strip()]
+    for one in listed:
+        try:
+            ipaddress.IPv4Network(one)
+        except ValueError as error:
+            raise BadOption(
+                f"--open-networks has '{one}', which is no network such as 10.1.2.0/24 ({error})."
+            ) from error
+    return tuple(listed)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -106,4 +123,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--labels", metavar="FILE", help="labels in the format of Node Feature Discovery")
     parser.add_argument("--simulated", metavar="N", help="host N simulated nodes instead of this machine")
     parser.add_argument("--simulated-gpus", metavar="N", help="GPUs of each simulated node, or where no card answers")
+    parser.add_argument(
+        "--open-networks",
+        metavar="LIST",
+        help="private networks that containers may reach, e.g. 10.1.2.0/24,10.9.0.7/32",
+    )
     return parser

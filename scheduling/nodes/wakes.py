@@ -9,8 +9,10 @@ while it is away, the exchange's interval is what remains.
 import contextlib
 import logging
 import os
+import ssl
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 log = logging.getLogger("berth.wakes")
@@ -40,9 +42,11 @@ class Wakes:
     """One node's worker, in a thread that starts it again whenever it ends. One per process: kombu's event loop is
     the process's own."""
 
-    def __init__(self, *, node: str, wake: Callable[[], None]) -> None:
+    def __init__(self, *, node: str, wake: Callable[[], None], ca_file: Path | None = None) -> None:
+        """ca_file: who signs the broker's certificate, instead of the system's authorities."""
         self._node = node
         self._wake = wake
+        self._ca_file = ca_file
         self._url = ""
         self._given = threading.Event()
         self._stopped = threading.Event()
@@ -88,7 +92,7 @@ class Wakes:
 
     def _work(self, url: str) -> None:
         os.environ.setdefault("CELERY_SKIP_CHECKS", "1")
-        app = _application(self._node, url, self._wake)
+        app = _application(self._node, url, self._wake, self._ca_file)
         # What it says of a broker that is away is said once below, not every five seconds.
         logging.getLogger("celery").setLevel(logging.CRITICAL + 1)
         worker = app.WorkController(
@@ -111,7 +115,7 @@ class Wakes:
         self._listening.set()
 
 
-def _application(node: str, url: str, wake: Callable[[], None]) -> Any:
+def _application(node: str, url: str, wake: Callable[[], None], ca_file: Path | None) -> Any:
     from celery import Celery  # costs 20 MB, and only an agent with a broker needs it
     from kombu import Exchange, Queue
 
@@ -137,6 +141,10 @@ def _application(node: str, url: str, wake: Callable[[], None]) -> Any:
         worker_prefetch_multiplier=1,
         worker_detect_quorum_queues=False,
     )
+
+    if url.startswith("rediss:"):
+        trust = {"ssl_ca_certs": str(ca_file)} if ca_file else {}
+        app.conf.broker_use_ssl = {"ssl_cert_reqs": ssl.CERT_REQUIRED, "ssl_check_hostname": True, **trust}
 
     @app.task(name=TASK, ignore_result=True, shared=False, lazy=False)  # type: ignore[untyped-decorator]
     def woken() -> None:

@@ -12,7 +12,9 @@ DOCUMENT = ROOT / "docs" / "settings.md"
 
 def read_by_the_product() -> set[str]:
     text = (ROOT / "portal" / "settings.py").read_text()
-    return set(re.findall(r'env_(?:str|int|bool|duration|path|secret|urls?|host_name)\(\s*"(BERTH_[A-Z_]+)"', text))
+    return set(
+        re.findall(r'env_(?:str|int|bool|duration|path|secret|urls?|networks|host_name)\(\s*"(BERTH_[A-Z_]+)"', text)
+    )
 
 
 def described() -> set[str]:

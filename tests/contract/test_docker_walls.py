@@ -19,6 +19,8 @@ pytestmark = pytest.mark.docker
 METADATA = "169.254.169.254"
 #: a network beyond the host, in TEST-NET-2; the host's side of the link to it and the other end
 NEAR, FAR = "198.51.100.1", "198.51.100.2"
+#: beyond that network: somewhere in the internet (TEST-NET-3), and a machine of the installation's own
+INTERNET, PRIVATE = "203.0.113.9", "10.203.113.9"
 SERVE = "mkdir -p /tmp/www; echo reached > /tmp/www/index.html; exec httpd -f -p 8888 -h /tmp/www"
 
 
@@ -36,8 +38,9 @@ class World:
         run(f"ip addr add {NEAR}/24 dev {self.link}; ip link set {self.link} up")
         inner = f"ip -n {self.name}"
         run(f"{inner} link set lo up; {inner} link set far up; {inner} addr add {FAR}/24 dev far")
-        run(f"{inner} addr add {METADATA}/32 dev lo; {inner} route add default via {NEAR}")
-        run(f"ip route add default via {FAR} dev {self.link} metric 4242; ip route add {METADATA}/32 via {FAR}")
+        run(f"{inner} route add default via {NEAR}; ip route add default via {FAR} dev {self.link} metric 4242")
+        for address in (METADATA, INTERNET, PRIVATE):
+            run(f"{inner} addr add {address}/32 dev lo; ip route add {address}/32 via {FAR}")
         self.server = http_server(self.port, netns=self.name)
         return self
 
@@ -105,15 +108,27 @@ def test_teammates_meet_on_their_bridge(docker_node: DockerNode, egress: str):
     assert reaches(docker_node, "a1", address, 8888)
 
 
-def test_an_open_way_out_leads_to_the_world_but_not_to_cloud_metadata(docker_node: DockerNode, world: World):
+def test_an_open_way_out_leads_to_the_internet_but_to_nothing_around_this_machine(
+    docker_node: DockerNode, world: World
+):
     docker_node.run("a1", egress="open")
-    assert reaches(docker_node, "a1", FAR, world.port)
-    unreachable(docker_node, "a1", [(METADATA, world.port)])
+    assert reaches(docker_node, "a1", INTERNET, world.port)
+    unreachable(docker_node, "a1", [(address, world.port) for address in (METADATA, FAR, PRIVATE)])
+
+
+def test_a_private_network_that_is_opened_answers_and_its_neighbours_do_not(docker_node: DockerNode, world: World):
+    docker_node.driver.close()
+    docker_node.driver = docker_node.restarted(open_networks=(f"{PRIVATE}/32",))
+    docker_node.run("a1", egress="open")
+    docker_node.run("a2", egress="none")
+    assert reaches(docker_node, "a1", PRIVATE, world.port)
+    unreachable(docker_node, "a1", [(FAR, world.port), (METADATA, world.port)])
+    unreachable(docker_node, "a2", [(PRIVATE, world.port)])
 
 
 def test_without_a_way_out_nothing_of_the_world_answers(docker_node: DockerNode, world: World):
     docker_node.run("a1", egress="none")
-    unreachable(docker_node, "a1", [(FAR, world.port), (METADATA, world.port)])
+    unreachable(docker_node, "a1", [(address, world.port) for address in (INTERNET, FAR, METADATA, PRIVATE)])
 
 
 def test_a_container_has_no_address_but_its_own_and_no_ipv6(docker_node: DockerNode):

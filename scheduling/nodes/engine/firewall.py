@@ -1,15 +1,22 @@
-"""The wall between workspaces and their host: own iptables chains that nothing else writes.
+"""The wall between workspaces, their host and the networks around it: own iptables chains that nothing else writes.
 
 A container on any bridge, internal or not, reaches every service of its host unless a rule forbids it. The rules match
-by the interface prefix of this site's bridges, so a bridge is behind the wall before it exists. They sit in the
-`mangle` table: an ACCEPT that Docker, ufw or firewalld puts in front in `filter` cannot overrule a drop there, and the
-restart of another Docker Engine, which empties Docker's own isolation chains, leaves them alone.
+by the interface prefix of this site's bridges, so a bridge is behind the wall before it exists. An open way out leads
+to the internet and not to the machines around: other nodes, the portal, its database and its broker live in private
+networks or next to this machine, and no node knows them all; so all of that is closed but what an admin opens.
+
+The rules sit in the `mangle` table: an ACCEPT that Docker, ufw or firewalld puts in front in `filter` cannot overrule a
+drop there, and the restart of another Docker Engine, which empties Docker's own isolation chains, leaves them alone.
 """
 
+import contextlib
 import hashlib
 import os
+import re
 import subprocess
 import threading
+from collections.abc import Sequence
+from ipaddress import IPv4Network
 from pathlib import Path
 
 from scheduling.nodes.driver import LaunchRefused
@@ -19,18 +26,26 @@ from scheduling.nodes.engine.names import Names
 #: metadata addresses of clouds that do not use it
 MANAGEMENT = ("169.254.0.0/16", "168.63.129.16/32", "100.100.100.200/32", "192.0.0.0/24")
 
+#: where an installation's own machines live: RFC 1918, and RFC 6598's space behind a carrier's NAT
+PRIVATE = ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10")
+
 #: where Debian keeps iptables, which is not on the PATH of everybody who becomes root
 _ALSO_ON_PATH = ":/usr/sbin:/sbin"
-_NET = Path("/sys/class/net")
+#: both are those of the network namespace that we are in; /sys is that of whoever mounted it
+_INTERFACES = Path("/proc/net/dev")
 _ROUTES = Path("/proc/net/route")
+#: the second is where systemd-resolved keeps the real ones, which the engine then hands to containers
+_NAME_SERVERS = (Path("/etc/resolv.conf"), Path("/run/systemd/resolve/resolv.conf"))
 _IPV6 = Path("/proc/sys/net/ipv6")
 
 
 class Firewall:
     """Installs, checks and removes the chains of one site. Safe from several threads."""
 
-    def __init__(self, names: Names) -> None:
+    def __init__(self, names: Names, *, open_networks: Sequence[str] = ()) -> None:
+        """open_networks: private ones, in CIDR notation, to which an open way out leads all the same."""
         self._names = names
+        self._open_networks = tuple(open_networks)
         self._lock = threading.Lock()
         self._planned: set[str] = set()
 
@@ -69,7 +84,8 @@ class Firewall:
     def _wanted(self) -> dict[str, dict[str, list[str]]]:
         """tool -> chain -> rules. The hooks' comment carries their digest: a changed wish is seen as missing."""
         ours, open_ones = f"{self._names.bridges}+", f"{self._names.open_bridges}+"
-        bridges = sorted(self._planned | {path.name for path in _NET.glob(f"{self._names.bridges}*")})
+        bridges = sorted(self._planned | {name for name in _interfaces() if name.startswith(self._names.bridges)})
+        uplinks = _uplinks()
         established = "-m conntrack --ctstate ESTABLISHED -j RETURN"
         related = "-p icmp -m conntrack --ctstate RELATED -j RETURN"  # "fragmentation needed", and no helper's guesses
         wanted = {
@@ -81,7 +97,14 @@ class Firewall:
                     f"-o {ours} {related}",
                     f"-o {ours} -j DROP",
                     *(f"-d {block} -j DROP" for block in MANAGEMENT),
-                    *(f"-i {open_ones} -o {uplink} -j RETURN" for uplink in _uplinks()),
+                    *(
+                        f"-i {open_ones} -d {server}/32 -p {way} -m {way} --dport 53 -j RETURN"
+                        for server in _name_servers()
+                        for way in ("udp", "tcp")
+                    ),
+                    *(f"-i {open_ones} -d {network} -j RETURN" for network in self._open_networks),
+                    *(f"-d {network} -j DROP" for network in (*PRIVATE, *_neighbours(uplinks))),
+                    *(f"-i {open_ones} -o {uplink} -j RETURN" for uplink in uplinks),
                     "-j DROP",
                 ],
             }
@@ -123,10 +146,40 @@ def _jumps_to(line: str, chains: list[str]) -> bool:
     return line.startswith(("-A INPUT ", "-A FORWARD ")) and any(line.endswith(f" -j {chain}") for chain in chains)
 
 
+def _interfaces() -> list[str]:
+    return [line.partition(":")[0].strip() for line in _INTERFACES.read_text().splitlines()[2:]]
+
+
+def _routes() -> list[list[str]]:
+    return [line.split() for line in _ROUTES.read_text().splitlines()[1:]]
+
+
 def _uplinks() -> list[str]:
     """Interfaces with a default route lead to the internet, all others to bridges, tunnels and management networks."""
-    rows = [line.split() for line in _ROUTES.read_text().splitlines()[1:]]
-    return sorted({row[0] for row in rows if row[1] == "00000000" and row[7] == "00000000"})
+    return sorted({row[0] for row in _routes() if row[1] == "00000000" and row[7] == "00000000"})
+
+
+def _neighbours(uplinks: list[str]) -> list[str]:
+    """The networks whose machines an uplink reaches without a router, in CIDR notation."""
+    found = {(_quad(row[1]), _quad(row[7])) for row in _routes() if row[0] in uplinks and row[2] == "00000000"}
+    networks = sorted(IPv4Network(f"{address}/{mask}") for address, mask in found)
+    return [str(network) for network in networks if network.prefixlen]
+
+
+def _quad(little_endian: str) -> str:
+    return ".".join(str(byte) for byte in reversed(bytes.fromhex(little_endian)))
+
+
+def _name_servers() -> list[str]:
+    """The IPv4 ones that containers with a way out are told, which may well live in a private network."""
+    found = set()
+    for path in _NAME_SERVERS:
+        with contextlib.suppress(OSError):
+            for line in path.read_text(errors="replace").splitlines():
+                words = line.split()
+                if words[:1] == ["nameserver"] and len(words) > 1 and re.fullmatch(r"[\d.]+", words[1]):
+                    found.add(words[1])
+    return sorted(server for server in found if not server.startswith("127."))
 
 
 def _restore(tool: str, lines: list[str]) -> None:
