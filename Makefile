@@ -7,13 +7,16 @@ PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; 
 BIN := .venv/bin
 ENVIRONMENT := $(PYTHON) deploy/environment.py
 
-.PHONY: help up environment test-environment test test-unit test-long check format image lab lock bench-core bench-control bench-launch bench-traces bench-explain clean test-core
+.PHONY: help up environment test-environment test test-unit test-long check format image lab lock bench-core bench-control bench-launch bench-traces bench-explain clean test-core cluster
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 16
 
 up: environment lab  ## start the whole portal in the foreground (ARGS=--keep leaves Docker workspaces running)
 	@exec $(BIN)/python manage.py up $(ARGS)
+
+cluster: test-environment  ## start a whole cluster on this machine, as root: 3 nodes with a Docker Engine each; Ctrl-C takes it away
+	@exec $(BIN)/python -m tests.cluster $(ARGS)
 
 environment:
 	@$(ENVIRONMENT) .venv deploy/requirements.lock

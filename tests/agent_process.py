@@ -32,16 +32,18 @@ sys.exit(main())
 
 @dataclass
 class AgentProcess:
-    """An agent that was started, perhaps several times on the same folder."""
+    """An agent that was started, perhaps several times on the same folder. enter: what it is started through, such as
+    `nsenter` into a network namespace."""
 
     state: Path
     log: Path
+    enter: tuple[str, ...] = ()
     process: subprocess.Popen[bytes] | None = None
 
     def start(self, *arguments: str, **variables: str) -> None:
         with self.log.open("ab") as output:
             self.process = subprocess.Popen(
-                [sys.executable, "-c", PROGRAM, *arguments],
+                [*self.enter, sys.executable, "-c", PROGRAM, *arguments],
                 cwd=ROOT, env=self._environment(variables), stdin=subprocess.DEVNULL, stdout=output, stderr=output,
                 start_new_session=True,
             )  # fmt: skip

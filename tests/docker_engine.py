@@ -137,14 +137,20 @@ class PrivateEngine:
 
 @contextmanager
 def private_engine(
-    *, with_gpu_hook: bool = False, disk_mib: int = 4096, options: Sequence[str] = ()
+    *,
+    with_gpu_hook: bool = False,
+    disk_mib: int = 4096,
+    options: Sequence[str] = (),
+    enter: Sequence[str] = (),
+    within: Path | None = None,
 ) -> Iterator[PrivateEngine]:
     """`disk_mib`: its images and containers get a disk of that size in memory; 0: the machine's own disk.
 
-    To delete the 27,000 files of berth/lab from a disk takes half a minute, to unmount them no time.
+    To delete the 27,000 files of berth/lab from a disk takes half a minute, to unmount them no time. `within`: the
+    folder in which it makes its own.
     """
-    folder = Path(tempfile.mkdtemp(prefix="berth-docker-"))
-    engine = PrivateEngine(folder, with_gpu_hook=with_gpu_hook, options=options)
+    folder = Path(tempfile.mkdtemp(prefix="berth-docker-" if within is None else "engine-", dir=within))
+    engine = PrivateEngine(folder, with_gpu_hook=with_gpu_hook, options=options, enter=enter)
     try:
         if disk_mib:
             (folder / "data").mkdir()

@@ -1,6 +1,7 @@
 """A program that uses Berth: the HTTP API of a running portal, with a token made by `manage.py create_token`."""
 
 import json
+import ssl
 import urllib.error
 import urllib.request
 from typing import Any
@@ -10,9 +11,14 @@ from tests.services import wait_for
 
 
 class PortalApi:
-    def __init__(self, portal: Portal, *, user: str = "admin") -> None:
+    """`portal`: what knows its addresses, its driver and its management commands. `tls`: whom https trusts."""
+
+    def __init__(
+        self, portal: Portal | Any, *, user: str = "admin", token: str = "", tls: ssl.SSLContext | None = None
+    ) -> None:
         self._portal = portal
-        self.token = portal.manage("create_token", user).split()[-1]
+        self._tls = tls
+        self.token = token or portal.manage("create_token", user).split()[-1]
 
     def call(self, method: str, path: str, body: dict[str, Any] | None = None) -> tuple[int, Any]:
         """(status, parsed body)."""
@@ -23,7 +29,7 @@ class PortalApi:
             headers={"Authorization": f"Bearer {self.token}", "Content-Type": "application/json"},
         )
         try:
-            with urllib.request.urlopen(request, timeout=20) as answer:
+            with urllib.request.urlopen(request, timeout=20, context=self._tls) as answer:
                 return answer.status, json.loads(answer.read() or b"null")
         except urllib.error.HTTPError as error:
             return error.code, json.loads(error.read() or b"null")
@@ -70,7 +76,7 @@ class PortalApi:
 
         def answered() -> list[Any]:
             try:
-                with urllib.request.urlopen(request, timeout=30) as answer:
+                with urllib.request.urlopen(request, timeout=30, context=self._tls) as answer:
                     return [json.loads(answer.read())]
             except urllib.error.HTTPError as error:
                 if error.code not in (404, 502, 503):

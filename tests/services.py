@@ -45,7 +45,7 @@ def postgres() -> Iterator[str]:
     programs = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: int(path.parent.name))
     assert programs, "PostgreSQL is not installed: run tests/prepare.py as root"
     folder = Path(tempfile.mkdtemp(prefix="berth-pg-"))
-    account = _unprivileged("postgres")
+    account = unprivileged("postgres")
     if account:
         os.chown(folder, pwd.getpwnam(account).pw_uid, pwd.getpwnam(account).pw_gid)
     identity = {"user": account, "group": pwd.getpwnam(account).pw_gid, "extra_groups": []} if account else {}
@@ -101,7 +101,7 @@ def redis_url() -> Iterator[str]:
         yield url
 
 
-def _unprivileged(name: str) -> str | None:
+def unprivileged(name: str) -> str | None:
     """PostgreSQL refuses to run as root: its own account, or `nobody`; None when we are nobody special already."""
     if os.geteuid() != 0:
         return None
