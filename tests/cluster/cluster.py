@@ -165,9 +165,9 @@ class Cluster:
         }
         self.proxy = servers.proxy(self.folder / "proxy", tls=self.tls, doors=doors)
         for part, port in zip(self.webs, self.web_ports, strict=True):
-            wait_for(lambda p=part, n=port: p.alive() and _answers(n, "/healthz"), seconds=180, what=part.name)
+            wait_for(lambda p=part, n=port: p.alive() and answers(n, "/healthz"), seconds=180, what=part.name)
         for part, port in zip(self.gateways, self.gateway_ports, strict=True):
-            wait_for(lambda p=part, n=port: p.alive() and _answers(n, "/.berth/healthz"), seconds=180, what=part.name)
+            wait_for(lambda p=part, n=port: p.alive() and answers(n, "/.berth/healthz"), seconds=180, what=part.name)
 
     def _part(self, name: str, argv: list[str], **more: str) -> Part:
         return Part(name, argv, log=self.folder / f"{name}.log", variables={**self._variables(), **more})
@@ -189,7 +189,7 @@ class Cluster:
         return "\n".join(f"{node.name}: {node.agent.output()[-500:]}" for node in self.nodes.values())
 
 
-def _answers(port: int, path: str) -> bool:
+def answers(port: int, path: str) -> bool:
     try:
         with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=5) as answer:
             return bool(answer.status == 200)
