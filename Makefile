@@ -7,7 +7,7 @@ PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; 
 BIN := .venv/bin
 ENVIRONMENT := $(PYTHON) deploy/environment.py
 
-.PHONY: help up environment test-environment test test-unit test-long check format image lab lock bench-core bench-control bench-launch bench-traces bench-explain clean test-core cluster
+.PHONY: help up environment test-environment test test-unit test-long check format image lab lock bench-core bench-control bench-launch bench-traces bench-explain clean test-core cluster chaos
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 16
@@ -17,6 +17,9 @@ up: environment lab  ## start the whole portal in the foreground (ARGS=--keep le
 
 cluster: test-environment  ## start a whole cluster on this machine, as root: 3 nodes with a Docker Engine each; Ctrl-C takes it away
 	@exec $(BIN)/python -m tests.cluster $(ARGS)
+
+chaos: test-environment  ## 1,000 short jobs on a cluster whose parts are killed and cut off, and a report (ARGS="--jobs N --seed N")
+	@exec $(BIN)/python -m tests.cluster.chaos $(ARGS)
 
 environment:
 	@$(ENVIRONMENT) .venv deploy/requirements.lock

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -95,7 +95,7 @@ class Cluster:
     workers: list[Part] = field(default_factory=list)
     beats: list[Part] = field(default_factory=list)
     nodes: dict[str, ClusterNode] = field(default_factory=dict)
-    web_ports: list[int] = field(default_factory=list)
+    web_ports: Sequence[int] = ()
     gateway_ports: list[int] = field(default_factory=list)
 
     @property
@@ -140,13 +140,12 @@ class Cluster:
         return {**kept, **self.environment, "CELERY_SKIP_CHECKS": "1"}
 
     # -- starting -------------------------------------------------------------------------------------------------
-    def start_control(self) -> None:
-        """Two of each process of the portal, behind the proxy."""
+    def start_control(self, detours: Mapping[str, int]) -> None:
+        """Two of each process of the portal, behind the proxy. detours: as in servers.proxy."""
         manage = [sys.executable, "manage.py"]
         quiet = ["--without-heartbeat", "--without-mingle", "--without-gossip"]
         for number in (1, 2):
-            web, gateway = free_port(), free_port()
-            self.web_ports.append(web)
+            web, gateway = self.web_ports[number - 1], free_port()
             self.gateway_ports.append(gateway)
             beat = ["beat", "--scheduler", "celery.beat:Scheduler", "--max-interval", "1", "--pidfile="]
             worker = ["worker", "--pool", "threads", "--concurrency", "2", "-n", f"worker{number}@cluster", *quiet]
@@ -158,12 +157,12 @@ class Cluster:
             part.start()
         control = self.network.control
         own = [int(address.rpartition(":")[2]) for address in self.environment["BERTH_GATEWAY_ADDRESSES"].split(",")]
-        doors = {
+        doors: dict[tuple[str, ...], Sequence[int]] = {
             (f"{control}:{PORT}",): self.web_ports,
             (f"{control}:{self.gateway_port}", f"127.0.0.1:{self.gateway_port}"): self.gateway_ports,
             **{(f"{control}:{port}",): [behind] for port, behind in zip(own, self.gateway_ports, strict=True)},
         }
-        self.proxy = servers.proxy(self.folder / "proxy", tls=self.tls, doors=doors)
+        self.proxy = servers.proxy(self.folder / "proxy", tls=self.tls, doors=doors, detours=detours)
         for part, port in zip(self.webs, self.web_ports, strict=True):
             wait_for(lambda p=part, n=port: p.alive() and answers(n, "/healthz"), seconds=180, what=part.name)
         for part, port in zip(self.gateways, self.gateway_ports, strict=True):
@@ -199,12 +198,19 @@ def answers(port: int, path: str) -> bool:
 
 @contextmanager
 def running_cluster(
-    *, nodes: int = 3, gpus: int = 2, lab: bool = True, say: Callable[[str], None] = print, **settings: str
+    *,
+    nodes: int = 3,
+    gpus: int = 2,
+    lab: bool = True,
+    web_ports: Sequence[int] = (),
+    detours: Mapping[str, int] | None = None,
+    say: Callable[[str], None] = print,
+    **settings: str,
 ) -> Iterator[Cluster]:
     """A cluster that is ready. Afterwards nothing of it is left, or AssertionError says what is. Raises CannotRun.
 
-    gpus: simulated, per node. lab: every engine gets JupyterLab's image, and in any case the tiny one. settings: more of
-    the portal's, as BERTH_NODE_LEASE.
+    gpus: simulated, per node. lab: every engine gets JupyterLab's image, and in any case the tiny one. web_ports: where the
+    two web processes listen, free ones by default. detours: paths of the portal -> ports of this machine that have them instead. settings: more of the portal's, as BERTH_NODE_LEASE.
     """
     if os.geteuid() != 0:
         raise CannotRun("A cluster needs root: it makes network namespaces and starts Docker Engines.")
@@ -213,7 +219,17 @@ def running_cluster(
     network = Network([f"n{number}" for number in range(1, nodes + 1)])
     try:
         with ExitStack() as ours:
-            yield _start(ours, folder, network, gpus=gpus, lab=lab, say=say, settings=settings)
+            yield _start(
+                ours,
+                folder,
+                network,
+                gpus=gpus,
+                lab=lab,
+                web_ports=web_ports,
+                detours=detours or {},
+                say=say,
+                settings=settings,
+            )
             say("Stopping…")
     finally:
         leftovers.clear(folder, tag=network.tag)
@@ -222,7 +238,16 @@ def running_cluster(
 
 
 def _start(
-    ours: ExitStack, folder: Path, network: Network, *, gpus: int, lab: bool, say: Callable[[str], None], settings: Any
+    ours: ExitStack,
+    folder: Path,
+    network: Network,
+    *,
+    gpus: int,
+    lab: bool,
+    web_ports: Sequence[int],
+    detours: Mapping[str, int],
+    say: Callable[[str], None],
+    settings: Any,
 ) -> Cluster:
     say("Laying cables…")
     network.up()
@@ -234,7 +259,8 @@ def _start(
         cluster = _control(ours, folder, network, tls, settings)
         cluster.manage("prepare")
         say("Starting web, gateways and workers…")
-        cluster.start_control()
+        cluster.web_ports = web_ports or (free_port(), free_port())
+        cluster.start_control(detours)
         for name, started in engines.items():
             agent = AgentProcess(folder / name / "state", folder / name / "log", enter=network.enter(name))
             cluster.nodes[name] = ClusterNode(name, network.nodes[name], gpus, started.result(), agent)

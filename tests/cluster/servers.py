@@ -7,7 +7,7 @@ import shutil
 import signal
 import socket
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -144,18 +144,24 @@ _PROXY = """
 """
 
 
-def proxy(folder: Path, *, tls: Certificate, doors: Mapping[tuple[str, ...], list[int]]) -> Part:
-    """Started: nginx, which ends TLS. doors: (address:port, …) that it listens on -> ports of the processes behind."""
+def proxy(
+    folder: Path, *, tls: Certificate, doors: Mapping[tuple[str, ...], Sequence[int]], detours: Mapping[str, int]
+) -> Part:
+    """Started: nginx, which ends TLS. doors: (address:port, …) that it listens on -> ports of the processes behind.
+    detours: path -> the port that has it instead."""
     program = shutil.which("nginx", path=f"{os.environ['PATH']}:/usr/sbin")
     if program is None:
         raise CannotRun("nginx is not installed; run tests/prepare.py as root.")
     folder.mkdir()
     upstreams, servers = [], []
+    around = " ".join(
+        f"location = {path} {{ {_PROXY} proxy_pass http://127.0.0.1:{port}; }}" for path, port in detours.items()
+    )
     for number, (addresses, ports) in enumerate(doors.items()):
         behind = " ".join(f"server 127.0.0.1:{port} max_fails=1 fail_timeout=2s;" for port in ports)
         upstreams.append(f"    upstream u{number} {{ {behind} }}")
         listen = " ".join(f"listen {address} ssl;" for address in addresses)
-        servers.append(f"    server {{ {listen} location / {{ {_PROXY} proxy_pass http://u{number}; }} }}")
+        servers.append(f"    server {{ {listen} {around} location / {{ {_PROXY} proxy_pass http://u{number}; }} }}")
     places = "".join(
         f"    {kind}_temp_path {folder}/{kind};\n" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
     )

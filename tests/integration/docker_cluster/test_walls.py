@@ -1,6 +1,7 @@
 """What a container of a cluster reaches, found out by trying from inside it. Every "cannot" is first shown to be there:
 the node itself, on whose side of the wall the container is not, gets an answer."""
 
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -16,6 +17,7 @@ from tests.services import wait_for
 
 pytestmark = pytest.mark.docker
 
+LOOKED_AFTER_S = 7  # within so long an agent has looked at its walls
 SERVICE = 8099  # of each node itself, on all its addresses, as a careless administrator might leave one open
 
 
@@ -94,15 +96,16 @@ def test_a_restarted_agent_finds_the_walls_of_its_own_node_and_teammates_still_m
 ):
     """It reads which bridges there are in the node's network namespace, whatever its /sys shows."""
     node = neighbours.node
-    node.agent.stop()
-    node.start_agent()
-    wait_for(lambda: node.agent.output().count("speaking for") >= 2, seconds=30, what="the agent to be back")
     others = [name for name in cluster.nodes if name != node.name]
     with cordoned(cluster, others):
         (mate,) = submit(cluster, Ask("mate", team="red", script=SERVE, port=8888, gpus=0))
         until(cluster, [mate], "running")
     (here,) = containers(cluster, [mate])
     assert here.node == node.name
+    node.agent.stop()
+    node.start_agent()
+    wait_for(lambda: node.agent.output().count("speaking for") >= 2, seconds=30, what="the agent to be back")
+    time.sleep(LOOKED_AFTER_S)
     assert reaches(node, neighbours.red, address_of(node, here), 8888)
     refused(cluster, neighbours, [(address_of(node, neighbours.blue), 8888), (node.address, SERVICE)])
     cancel(cluster, mate)
