@@ -31,6 +31,14 @@ def test_a_value_that_cannot_be_is_refused(arguments: list[str]):
         read_options([f"{arguments[0]}={arguments[1]}"], {})
 
 
+def test_networks_that_containers_may_reach_come_from_flag_or_variable_and_are_checked():
+    assert read_options([], {}).open_networks == ()
+    environ = {"BERTH_AGENT_OPEN_NETWORKS": "10.1.2.0/24,10.9.0.7/32"}
+    assert read_options([], environ).open_networks == ("10.1.2.0/24", "10.9.0.7/32")
+    with pytest.raises(BadOption, match="no network such as"):
+        read_options(["--open-networks", "10.1.2.3/24"], {})
+
+
 # -- labels -----------------------------------------------------------------------------------------------------------
 def labels(tmp_path: Path, text: str) -> dict[str, str]:
     path = tmp_path / "labels"

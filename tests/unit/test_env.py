@@ -10,6 +10,7 @@ from portal.kernel.env import (
     env_duration,
     env_host_name,
     env_int,
+    env_networks,
     env_secret,
     env_str,
     env_url,
@@ -73,6 +74,21 @@ def test_a_domain_is_a_host_name_and_nothing_else(value):
     with pytest.raises(BadSetting, match="it must be a host name"):
         env_host_name("BERTH_D", "localhost", environ={"BERTH_D": value})
     assert env_host_name("BERTH_D", "localhost", environ={"BERTH_D": "Work.Example.org"}) == "work.example.org"
+
+
+def networks(value):
+    return env_networks("BERTH_OPEN_NETWORKS", environ={"BERTH_OPEN_NETWORKS": value})
+
+
+def test_networks_are_listed_with_commas_and_none_is_fine():
+    assert networks("10.1.2.0/24, 10.9.0.7/32") == ("10.1.2.0/24", "10.9.0.7/32")
+    assert networks("") == ()
+
+
+@pytest.mark.parametrize("value", ["10.1.2.3/24", "mirror.example.org", "10.1.2.0/33", "fd00::/8"])
+def test_what_is_no_network_is_refused_and_named(value):
+    with pytest.raises(BadSetting, match=f"BERTH_OPEN_NETWORKS has '{value}', which is no network"):
+        networks(value)
 
 
 @pytest.mark.parametrize(("value", "read"), [("yes", True), ("0", False), ("On", True)])
