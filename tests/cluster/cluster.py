@@ -119,7 +119,7 @@ class Cluster:
         """A management command on the control plane; answers what it printed."""
         done = subprocess.run(
             [sys.executable, "manage.py", *arguments],
-            cwd=ROOT, env=self._variables(), stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=180,
+            cwd=ROOT, env=self._variables(), stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=600,
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
         return done.stdout.strip()

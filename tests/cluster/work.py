@@ -23,13 +23,19 @@ for name, team in (("alice", "red"), ("charlie", "blue")):
 print(json.dumps(made))
 """
 SUBMIT = """
+import asyncio
 import json
+import threading
 from datetime import timedelta
-from portal.kernel import clock
+from portal.kernel import clock, publish
 from scheduling.services import JobSpec, submit_job
 from tenants.models import Team, User
+# As in a web process: one connection to Redis tells all news, not one each.
+loop = asyncio.new_event_loop()
+threading.Thread(target=loop.run_forever, daemon=True).start()
+publish.use_loop(loop)
 done = []
-for ask in json.loads({asked!r}):
+for ask in json.load(open({asked!r})):
     spec = JobSpec(name=ask["name"], image={image!r}, command=("sh", "-c", ask["script"]), volume=ask["volume"],
                    port=ask["port"], limit=timedelta(seconds=ask["limit_s"]), gpus=ask["gpus"],
                    replicas=ask["replicas"], cpu_millis=100, memory_mib=64)
@@ -85,8 +91,9 @@ def api_of(cluster: Cluster, token: str, *, url: str = "") -> PortalApi:
 
 def submit(cluster: Cluster, *asks: Ask) -> list[int]:
     """The jobs' ids, in order."""
-    asked = json.dumps([{**asdict(ask), "owner": OWNERS[ask.team]} for ask in asks])
-    ids: list[int] = json.loads(cluster.shell(SUBMIT.format(asked=asked, image=TINY)))
+    asked = cluster.folder / "asked.json"
+    asked.write_text(json.dumps([{**asdict(ask), "owner": OWNERS[ask.team]} for ask in asks]))
+    ids: list[int] = json.loads(cluster.shell(SUBMIT.format(asked=str(asked), image=TINY)))
     return ids
 
 

@@ -81,8 +81,9 @@ def _run(cluster: Cluster, road: LossyRoad, asks: list[tuple[Ask, str]], *, seed
     monkey.start()
     wanted: dict[int, str] = {}
     try:
-        for first in range(0, len(asks), 200):
-            some = asks[first : first + 200]
+        for first in range(0, len(asks), 100):
+            some = asks[first : first + 100]
+            print(f"{time.monotonic() - began:6.0f} s: {first} submitted", flush=True)
             wanted |= dict(zip(submit(cluster, *[ask for ask, _ in some]), [end for _, end in some], strict=True))
         monkey.partition()
         # Faults fall while there is work; the last of it has to be done in peace, for somebody must see it through.
