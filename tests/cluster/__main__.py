@@ -21,7 +21,8 @@ def main() -> int:
     if missing := prepare():
         print(f"A cluster needs these packages; as root: apt-get install {' '.join(missing)}", file=sys.stderr)
         return 1
-    for number in (signal.SIGTERM, signal.SIGHUP):
+    # A shell that starts us in the background lets us ignore the first of them.
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.default_int_handler)
     try:
         with running_cluster(

@@ -31,7 +31,8 @@ def main() -> int:
     if missing := prepare():
         print(f"A cluster needs these packages; as root: apt-get install {' '.join(missing)}", file=sys.stderr)
         return 1
-    for number in (signal.SIGTERM, signal.SIGHUP):
+    # A shell that starts us in the background lets us ignore the first of them.
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.default_int_handler)
     try:
         return chaos(jobs=options.jobs, gangs=options.gangs, seed=options.seed, most_s=options.minutes * 60)
@@ -90,8 +91,10 @@ def _run(cluster: Cluster, road: LossyRoad, asks: list[tuple[Ask, str]], *, seed
         while (left := unfinished(cluster)) > len(asks) // 20 and time.monotonic() - began < most_s * 0.75:
             print(f"{time.monotonic() - began:6.0f} s: {left} jobs left", flush=True)
             time.sleep(10)
-    finally:
-        monkey.stop()
+    except BaseException:
+        monkey.stop(hurry=True)
+        raise
+    monkey.stop()
     while (left := unfinished(cluster)) and time.monotonic() - began < most_s:
         print(f"{time.monotonic() - began:6.0f} s, in peace: {left} jobs left", flush=True)
         time.sleep(5)

@@ -29,7 +29,7 @@ class Monkey:
         self._road = road
         self._random = random.Random(seed)
         self._fence_s = fence_s
-        self._over = threading.Event()
+        self._over, self._hurry = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._run, name="monkey")
         self._cutting: threading.Thread | None = None
         self.trouble = ""
@@ -38,8 +38,11 @@ class Monkey:
         self._road.bad.set()
         self._thread.start()
 
-    def stop(self) -> None:
+    def stop(self, *, hurry: bool = False) -> None:
+        """hurry: a long cut is healed at once."""
         self._over.set()
+        if hurry:
+            self._hurry.set()
         self._thread.join()
         if self._cutting is not None:
             self._cutting.join()
@@ -149,6 +152,6 @@ class Monkey:
     def _long_cut(self) -> None:
         name = list(self._cluster.nodes)[-1]
         self._cluster.network.unplug(name)
-        time.sleep(self._fence_s + 15)
+        self._hurry.wait(self._fence_s + 15)
         self._cluster.network.plug(name)
         self.done["nodes cut off until fenced, and healed"] += 1
