@@ -7,6 +7,7 @@ import asyncio
 import logging
 import sys
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Future
 from typing import Any
 
 from asgiref.sync import async_to_sync
@@ -66,8 +67,14 @@ def _send(messages: list[tuple[str, dict[str, Any]]]) -> None:
 
     try:
         if _loop is not None:
-            asyncio.run_coroutine_threadsafe(send(), _loop)
+            asyncio.run_coroutine_threadsafe(send(), _loop).add_done_callback(_look_back)
         else:
             async_to_sync(send)()
     except _passing() as error:  # Redis away or the loop closing: listeners find out by polling
         log.warning("could not publish %s: %s", messages[0][0], error)
+
+
+def _look_back(sent: Future[None]) -> None:
+    """Nobody waits for what another thread sends; that it failed is said all the same."""
+    if not sent.cancelled() and (error := sent.exception()) is not None:
+        log.warning("could not publish: %s", error)
