@@ -6,8 +6,9 @@ import signal
 import sys
 
 from portal.told import Told
-from tests.cluster.cluster import Cluster, running_cluster
+from tests.cluster.cluster import Cluster
 from tests.cluster.network import CannotRun
+from tests.cluster.starting import running_cluster
 from tests.prepare import prepare
 
 

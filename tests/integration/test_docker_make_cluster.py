@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from tests.cluster import leftovers
-from tests.cluster.cluster import running_cluster
 from tests.cluster.network import CannotRun
+from tests.cluster.starting import running_cluster
 from tests.portal_process import ROOT
 from tests.services import wait_for
 

@@ -10,8 +10,9 @@ from collections import Counter
 from tests.cluster.chaos import invariants
 from tests.cluster.chaos.faults import Monkey
 from tests.cluster.chaos.lossy import LossyRoad
-from tests.cluster.cluster import Cluster, running_cluster
+from tests.cluster.cluster import Cluster
 from tests.cluster.network import CannotRun
+from tests.cluster.starting import running_cluster
 from tests.cluster.work import Ask, submit
 from tests.prepare import prepare
 from tests.services import free_port

@@ -4,7 +4,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.cluster.cluster import Cluster, running_cluster
+from tests.cluster.cluster import Cluster
+from tests.cluster.starting import running_cluster
 from tests.cluster.work import make_people
 
 LEASE_S = 10
