@@ -72,7 +72,7 @@ class Agent:
         self._unheard = ""  # the last reason why an exchange failed, so that each is logged once
         self._outdated = ""  # why the control plane's desired state is not taken
         self._probe = probe
-        self._memory = Memory()
+        self._memory = Memory(overdue=set(lease.ended) if lease else set())
         self._gpus = GpuCheck(driver)
         self._lock = threading.RLock()  # guards _memory and _seen
         self._seen: dict[str, Observation] = {}
@@ -215,6 +215,7 @@ class Agent:
         if overdue:
             log.warning("%s: its lease is over, stopping %s", self.node, ", ".join(sorted(overdue)))
         self._memory.overdue |= overdue
+        self._keep_overdue()
         self._act(Actions(stop=tuple((key, STOP_GRACE_S) for key in sorted(overdue))))
 
     def _end_what_outlived_its_lease(self) -> None:
@@ -225,6 +226,7 @@ class Agent:
             for observation in self.driver.observe():
                 log.warning("%s: %s outlived its lease, ending it", self.node, observation.allocation)
                 self._memory.overdue.add(observation.allocation)
+                self._keep_overdue()
                 self.driver.stop(observation.allocation, grace_s=0)
         except DriverError as error:  # the first exchange tells what may run here; the rest is removed as orphans
             log.warning("%s: cannot end what outlived its lease: %s", self.node, error.message)
@@ -280,6 +282,11 @@ class Agent:
         for key in [k for k in self._memory.refused if k not in running]:
             del self._memory.refused[key]
         self._memory.overdue &= running
+        self._keep_overdue()
+
+    def _keep_overdue(self) -> None:
+        if self._lease is not None:
+            self._lease.note_ended(self._memory.overdue)
 
     # -- acting ---------------------------------------------------------------------------------------------------
     def _act(self, actions: Actions) -> None:

@@ -7,6 +7,7 @@ which nobody sets and which goes on while the machine sleeps. After a reboot the
 
 import json
 import os
+from collections.abc import Set
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -27,13 +28,15 @@ def boot_id() -> str:
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """The file. until: CLOCK_BOOTTIME in seconds; start: how many times an agent began with this file."""
+    """The file. until: CLOCK_BOOTTIME in seconds; start: how many times an agent began with this file. ended: the
+    allocations that it ended because the lease was over, and that the portal still wants."""
 
     boot: str = ""
     until: float = 0.0
     epoch: int = 0
     version: int = 0
     start: int = 0
+    ended: tuple[str, ...] = ()
 
 
 class Lease:
@@ -54,6 +57,17 @@ class Lease:
     def told(self) -> tuple[int, int]:
         """(epoch, version) of the newest desired state that any agent of this file has taken."""
         return self._kept.epoch, self._kept.version
+
+    @property
+    def ended(self) -> frozenset[str]:
+        return frozenset(self._kept.ended)
+
+    def note_ended(self, allocations: Set[str]) -> None:
+        """All that was ended because the lease was over. Written before it is done: an agent that is killed in between
+        must not take its own doing for that of a stranger, which would be the job's end."""
+        if allocations != self.ended:
+            self._kept = replace(self._kept, ended=tuple(sorted(allocations)))
+            self._write(firmly=False)
 
     def is_over(self) -> bool:
         return self._kept.boot != self._boot or clock.boottime() >= self._kept.until
@@ -90,6 +104,7 @@ def _read(path: Path) -> Kept:
             epoch=int(facts["epoch"]),
             version=int(facts["version"]),
             start=int(facts["start"]),
+            ended=tuple(str(allocation) for allocation in facts.get("ended", ())),
         )
     except FileNotFoundError:
         return Kept()

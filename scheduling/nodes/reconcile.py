@@ -31,7 +31,8 @@ class Launch:
 
 @dataclass(slots=True)
 class Memory:
-    """What the agent remembers between rounds. All of it may be lost at any moment without harm."""
+    """What the agent remembers between rounds. All of it may be lost at any moment without harm, but for `overdue`,
+    which is on its disk (lease.py)."""
 
     launches: dict[str, Launch] = field(default_factory=dict)
     refused: dict[str, tuple[str, str]] = field(default_factory=dict)

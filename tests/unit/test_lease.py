@@ -1,5 +1,6 @@
 """A node alone: how long its containers go on without an answer, and what it remembers of what it was told."""
 
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -90,6 +91,26 @@ def test_what_ended_with_the_lease_is_told_as_that_and_not_started_again(site: S
     assert (said.phase, said.code) == (Phase.GONE, "lease-over")
     agent.round()
     assert not site.runs()
+
+
+def test_an_agent_that_is_killed_after_it_ended_what_outlived_the_lease_still_knows_that_it_was_its_own_doing(
+    site: Site,
+):
+    agent = site.agent()
+    site.rounds_until(agent, runs=True)
+    launched = tuple(replace(part, launched=True) for part in PARTS)
+    site.portal.desired = None
+    site.pass_seconds(31)
+    site.rounds_until(agent, runs=False)
+    site.portal.desired = Desired(version=6, parts=launched, lease_s=30.0)
+    next_one = site.agent()
+    next_one.round()  # it hears what should run
+    next_one.round()
+    (said,) = site.portal.reports[-1].observations
+    assert (said.phase, said.code) == (Phase.GONE, "lease-over"), "not: somebody removed it"
+    site.portal.desired = Desired(version=7, lease_s=30.0)
+    next_one.round()
+    assert site.agent()._memory.overdue == set(), "what the portal wants no longer is forgotten"
 
 
 def test_the_lease_counts_from_sending_and_not_from_the_answer(site: Site):
