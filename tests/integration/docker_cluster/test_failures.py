@@ -41,7 +41,7 @@ def test_a_worker_that_is_killed_is_replaced_by_the_other(cluster: Cluster):
         beat.start()
 
 
-def test_without_redis_work_goes_on_and_what_was_submitted_meanwhile_starts_when_it_is_back(cluster: Cluster):
+def test_without_redis_work_goes_on_and_new_work_starts_and_agents_listen_again_when_it_is_back(cluster: Cluster):
     (job,) = submit(cluster, Ask("before"))
     until(cluster, [job], "running")
     (before,) = containers(cluster, [job])
@@ -50,9 +50,9 @@ def test_without_redis_work_goes_on_and_what_was_submitted_meanwhile_starts_when
     (later,) = submit(cluster, Ask("meanwhile"))
     watch(cluster, seconds=LEASE_S + 2)
     assert containers(cluster, [job]) == [before]
+    until(cluster, [later], "running", seconds=30)
     cluster.redis.part.start()
     cluster.redis.wait()
-    until(cluster, [later], "running", seconds=60)
     wait_for(
         lambda: all(now > then for now, then in zip(times_woken(cluster), woken, strict=True)),
         seconds=60, what="every agent to be woken through Redis again",
