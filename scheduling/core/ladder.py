@@ -8,6 +8,7 @@ remembered for those that are like it.
 
 from dataclasses import replace
 from enum import IntEnum
+from itertools import groupby
 from typing import TYPE_CHECKING
 
 from scheduling.core.books import Held
@@ -16,6 +17,7 @@ from scheduling.core.decisions import HoldCode, Place, Reserve, Stop, Suspend
 from scheduling.core.lifecycle import EndReason
 from scheduling.core.minima import Minima
 from scheduling.core.places.filters import Want, linked, merged
+from scheduling.core.places.gangs import outward
 from scheduling.core.queue import Kind
 from scheduling.core.rights import missing_right
 
@@ -55,7 +57,10 @@ class Ladder:
             return
         lacking: list[tuple[str, int, HoldCode]] = []
         full: list[tuple[str, int, HoldCode | None]] = []
-        for pool, units in self._in_order(kind):
+        pools = self._in_order(kind)
+        if ask.shape.preferred and self._fits_together(ask, kind, pools):
+            return
+        for pool, units in pools:
             code = missing_right(self.state.trees[pool], ask, units)
             if code is None:
                 if self._fits(ask, kind, pool, units):
@@ -101,15 +106,29 @@ class Ladder:
         trees = self.state.trees
         return sorted(costs, key=lambda cost: not trees[cost[0]].account(kind.team).guarantees(cost[1]))
 
-    def _fits(self, ask: Ask, kind: Kind, pool: str, units: int) -> bool:
-        """Rung 1 and 2: free as it is, or after free parts of a card are cut anew."""
-        failed = self._no_fit.setdefault(self._alike(ask, kind, pool), Minima())
+    def _fits_together(self, ask: Ask, kind: Kind, pools: list[tuple[str, int]]) -> bool:
+        """The same two rungs for a job that prefers a level: one domain of it for all replicas in any pool and of any
+        models, else one of the next wider level, at last anywhere. But nobody borrows for the sake of a domain what his
+        guarantee gives him elsewhere: it could be taken back. Only free places are looked at, so it waits no longer for
+        its preference; eviction and reservations ignore it."""
+        trees = self.state.trees
+        levels = (*outward(self.policy.levels, ask.shape), "")
+        for _, alike in groupby(pools, lambda cost: trees[cost[0]].account(kind.team).guarantees(cost[1])):
+            allowed = [(pool, units) for pool, units in alike if missing_right(trees[pool], ask, units) is None]
+            if any(self._fits(ask, kind, pool, units, level) for level in levels for pool, units in allowed):
+                return True
+        return False
+
+    def _fits(self, ask: Ask, kind: Kind, pool: str, units: int, level: str = "") -> bool:
+        """Rung 1 and 2: free as it is, or after free parts of a card are cut anew. `level`: in one domain of it."""
+        alike = self._alike(ask, kind, pool)
+        failed = self._no_fit.setdefault((*alike, level) if level else alike, Minima())
         # While nothing is promised to anybody, it does not matter how long a job lasts.
         size = (ask.shape.cpu_millis, ask.shape.memory_mib, ask.limit_s if self.state.promises.hosts else 0)
         if failed.covers(size):
             return False
-        want = Want(ask.job, ask.team, ask.shape, pool, self.now + ask.limit_s)
-        parts = self.state.search.place(want)
+        shape = replace(ask.shape, required=level) if level else ask.shape
+        parts = self.state.search.place(Want(ask.job, ask.team, shape, pool, self.now + ask.limit_s))
         if parts is None:
             failed.add(size)
             return False

@@ -13,9 +13,9 @@ class JobSpec:
     """What to run and what it needs, for each replica; all replicas start or none. cpu_millis: thousandths of a core.
 
     pools, gpu_models: acceptable ones, best first; empty: any. required, preferred: the level of the topology,
-    `node`, or `island` (GPUs of one node that NVLink links), within which all replicas must, or should, lie. limit: of
-    RUNNING time. min_runtime: once it runs it is not evicted for so long. Only what is `preemptible` may borrow from
-    other teams, and only it is ever evicted.
+    `node`, or `island` (GPUs of one node that NVLink links), within which all replicas must, or should, lie; the job
+    waits for the first, never for the second. limit: of RUNNING time. min_runtime: once it runs it is not evicted for
+    so long. Only what is `preemptible` may borrow from other teams, and only it is ever evicted.
     """
 
     name: str

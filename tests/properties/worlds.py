@@ -96,6 +96,7 @@ def shapes(draw, *, mig: bool = False):
             more["required"] = draw(st.sampled_from(("", "", "node", "rack", "block", "island")))
         elif more["gpus"] > 1:
             more["required"] = draw(st.sampled_from(("", "", "", "island")))
+        more["preferred"] = draw(st.sampled_from(("", "", "", "island", "node", "rack", "block", "row")))
     elif kind == "share":
         more = {
             "thousandths": draw(st.sampled_from((100, 250, 500, 1000))),

@@ -102,6 +102,21 @@ def domains_of(levels: tuple[str, ...], shape: Shape, groups: Options, hosts: Ma
     return [found[key] for key in sorted(found)]
 
 
+def outward(levels: tuple[str, ...], shape: Shape) -> tuple[str, ...]:
+    """The levels to which the preferred one leads, itself first, up to the required one or, without that, to the widest
+    that the policy names. Each is to be tried as a required one. (Kueue's rule: climb the levels, then spread.)
+
+    None where a level is unknown: what nobody knows is not preferred, and what must lie in it lies nowhere. One replica
+    lies on one node in any case, so it has but an island to prefer.
+    """
+    known = (ISLAND, NODE, *reversed(levels))
+    if shape.preferred not in known or (shape.required and shape.required not in known):
+        return ()
+    widest = known.index(shape.required) if shape.required else len(known)
+    found = known[known.index(shape.preferred) : widest]
+    return found if shape.replicas > 1 else tuple(level for level in found if level == ISLAND)
+
+
 def _depth(levels: tuple[str, ...], shape: Shape) -> int | None:
     """How far down the required level is, -1 where none is required; None: it is unknown. What must lie in one island
     lies on one node: whoever asks has split its options `by_island` already."""
