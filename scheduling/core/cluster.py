@@ -89,13 +89,13 @@ class Shape:
     `thousandths` (a share of one card) is set. `gpu_memory_mib`: the least a card or instance must have, or what the
     share holds of its card. `models` and `pools`: acceptable ones, best first; empty: any.
 
-    `required`/`preferred`: the level of the topology, `node`, or `island` (cards of one node that NVLink links), inside
-    one domain of which all replicas must, or should, lie. In any case the smallest domain that holds them is tried
-    first, but of the pool and models that are liked best, and by islands per replica only. A preferred level comes
-    before that liking: if a domain of it, with any acceptable pool and models, holds all replicas now, they go there;
-    else into one of the next wider level, else anywhere; but pools in which the team stays within its guarantee come
-    first. It chooses among free places only: the job never waits for it and evicts nobody for it, and where it evicts
-    or is promised a place for later, the preference is ignored.
+    `required`/`preferred`: the level of the topology, `node`, or `island` (cards of one node that NVLink links), in one
+    domain of which all replicas must, or should, lie. (Of the pool and models that are liked best, the smallest domain
+    that holds them is tried first in any case.) A preferred level comes before that liking: if a domain of it, with any
+    acceptable pool and models, holds all replicas now, they go there; else into one of the next wider level, else
+    anywhere; but pools in which the team stays within its guarantee come first. It chooses among free places only: the
+    job never waits for it and evicts nobody for it, and where it evicts or is promised a place for later, the
+    preference is ignored.
     """
 
     gpus: int = 0

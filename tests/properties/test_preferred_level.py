@@ -17,7 +17,7 @@ H200 = "NVIDIA H200"
 #: from the narrowest on; beyond the last one lies "anywhere"
 LEVELS = ("island", "node", "rack", "block")
 #: in most worlds the narrowest domain of what is liked best is of the preferred level anyway
-MANY = settings(SMALL, max_examples=8 * EXAMPLES)
+MANY = settings(SMALL, max_examples=4 * EXAMPLES)
 
 
 @st.composite
