@@ -133,6 +133,7 @@ class Eviction:
         victims: tuple[Victim, ...] = ()
         parts: list[Part] = []
         while len(parts) < want.shape.replicas:
+            taking.asked = taking.units * (len(parts) + 1) // want.shape.replicas
             chosen = self._best_host(taking, victims, trial=bool(parts))
             if chosen is None or len(victims) + len(chosen[1]) > self.policy.max_victims:
                 ledger.rollback(mark)

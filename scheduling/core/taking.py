@@ -41,11 +41,14 @@ def followers_of(ask: Ask, policy: Policy) -> range:
 class Taking:
     """One job that looks for victims, and what has been found out for it on the way."""
 
-    __slots__ = ("allowed", "any_class", "barred", "cards", "domain", "firm", "followers", "higher", "kind", "least",
-                 "lenders", "others", "own", "size", "turns", "units", "want")  # fmt: skip
+    __slots__ = ("allowed", "any_class", "asked", "barred", "cards", "domain", "firm", "followers", "higher", "kind",
+                 "least", "lenders", "others", "own", "size", "turns", "units", "want")  # fmt: skip
 
     def __init__(self, want: Want, kind: Kind, units: int) -> None:
         self.want, self.kind, self.units, self.size = want, kind, units, 0
+        #: units for which the limits must have room by now: a gang's victims are found replica by replica, and those of
+        #: the replicas so far make room for no more than these
+        self.asked = units
         #: it would sit on its cards longer than anybody may be suspended: its victims are stopped
         self.firm = False
         #: it was evicted itself: it takes by balance from nobody who started in this time, among whom is the one that

@@ -294,7 +294,7 @@ class Rights:
         # What is stranded beside their instances no longer is; what the job that asks has on trial is its own room.
         gone = {taking.want.job, *(victim.job for victim in victims)}
         more = self.state.comes_back(gone, (part for victim in victims for part in victim.parts))
-        fits = not waiting and taking.units <= mine.room(more)
+        fits = not waiting and taking.asked <= mine.room(more)
         for victim in taken:
             tree.account(victim.team).add(victim.units)
         return fits
