@@ -16,6 +16,7 @@ from scheduling.core.units import GPU_UNITS
 from scheduling.inventory import latest_samples
 from scheduling.models import Allocation, Gpu, GpuEvent, Job, JobTransition, Node, NodeState, Outlook, Pool
 from scheduling.nodes.driver import Sample
+from scheduling.records.arrays import first_ask
 from scheduling.shaping import accepts_work, ask_of, seconds
 from scheduling.snapshot import load_cluster
 from scheduling.troubles import reported_errors, trouble_of
@@ -143,13 +144,13 @@ def estimates(*, now: datetime) -> dict[int, Estimate]:
 
 def estimate(job: Job, *, now: datetime) -> Estimate | None:
     """For one of them; None for a job that does not wait. It costs as much as for all."""
-    return estimates(now=now).get(job.pk)
+    return estimates(now=now).get(first_ask(job))
 
 
 def changes_that_start(job: Job, *, tiers: Sequence[str], now: datetime) -> tuple[Change, ...]:
     """The smallest changes that would each start this waiting job at once, every one proven by a plan of this moment.
     `tiers`: those that its owner may use."""
-    return changes_that_would_start(load_cluster(now), wired().policy, seconds(now), job.pk, tiers=tiers)
+    return changes_that_would_start(load_cluster(now), wired().policy, seconds(now), first_ask(job), tiers=tiers)
 
 
 def _moment(at: int | None) -> datetime | None:
@@ -298,3 +299,8 @@ def containers_held() -> int:
 def drivers_in_use() -> set[str]:
     """Which drivers the machines run; empty before the first report."""
     return set(Node.objects.values_list("driver", flat=True))
+
+
+def images_here() -> list[str]:
+    """References of the images that some machine has already."""
+    return sorted({str(image) for images in Node.objects.values_list("images", flat=True) for image in images})
