@@ -16,7 +16,7 @@ from scheduling.news import tell
 from scheduling.submission.hopes import Prospects, kind_of, refuse_what_never_fits, weigh_deadline
 from scheduling.submission.once import Once
 from scheduling.submission.spec import JobSpec, home_of
-from scheduling.transitions import StaleJob, move_job
+from scheduling.transitions import StaleJob, lock_jobs, move_job, move_jobs
 from scheduling.wiring import wired
 from tenants.models import Team, User
 from tenants.permissions import may_submit, teams_to_work_in
@@ -189,12 +189,27 @@ def cancel_job(*, job: Job, now: datetime, message: str = "", reason: EndReason 
         else:
             raise StaleJob(job=job.pk)
         if job.array_size:
-            for task in job.tasks.exclude(state__in=FINAL):
-                cancel_job(job=task, now=now, message=message, reason=reason)
+            _cancel_tasks(job, now, message, reason)
         nodes = Allocation.objects.filter(job=job, released_at__isnull=True).values_list("node_id", flat=True)
         wake_on_commit(set(nodes))
         transaction.on_commit(wired().hint_tick)
     return job
+
+
+def _cancel_tasks(array: Job, now: datetime, message: str, reason: EndReason) -> None:
+    """End those tasks of a cancelled array that are rows. However many run, a few statements."""
+    for task in array.tasks.filter(state=JobState.QUEUED):  # few: evicted, tried again, or with a claim
+        cancel_job(job=task, now=now, message=message, reason=reason)
+    array.tasks.filter(state=JobState.STOPPING).update(cancel_asked=message[:200])
+    for _ in range(3):  # reports may move some in the meantime
+        running = array.tasks.exclude(state__in=[*FINAL, JobState.STOPPING, JobState.QUEUED])
+        versions = dict(running.values_list("pk", "version"))
+        if not versions:
+            break
+        tasks = list(lock_jobs(versions).values())
+        move_jobs(tasks, JobEvent.STOP, now=now, reason=reason, code=str(reason), message=message)
+    held = Allocation.objects.filter(job__array=array, released_at__isnull=True)
+    wake_on_commit(set(held.values_list("node_id", flat=True)))
 
 
 def _does_not_come_back(job: Job, message: str, reason: EndReason) -> bool:

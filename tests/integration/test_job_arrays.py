@@ -46,7 +46,7 @@ def test_an_array_is_one_row_until_its_tasks_get_places(alice, node):
     assert len(load_cluster(clock.now()).asks) == 8
     now = seen(alice, made)
     assert (now["state"], now["tasks"]) == ("running", {"placed": 2, "queued": 8})
-    assert now["reason"] == "It needs 1 GPU on one node; the most that is free on one is 0."
+    assert now["reason"] == "It needs 1 GPU on one node; the most that is free for it on one is 0."
     assert [row["array_index"] for row in alice("GET", f"jobs?array={made['id']}")[1]["results"]] == [1, 0]
     assert [row["id"] for row in alice("GET", "jobs")[1]["results"]] == [made["id"]]
 

@@ -307,7 +307,7 @@ def test_why_tells_reason_place_estimate_and_what_would_start_it_now(world, node
     node.tick()
     told = alice("GET", f"jobs/{waiting['id']}/why")[1]
     assert told["waits"] is True
-    assert told["reason"] == "It needs 2 GPUs on one node; the most that is free on one is 1."
+    assert told["reason"] == "It needs 2 GPUs on one node; the most that is free for it on one is 1."
     assert told["queue_place"] == 1
     assert "tier normal" in told["terms"]
     assert told["estimate"] == {
