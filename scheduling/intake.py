@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from portal.kernel.errors import Rejected
-from scheduling.models import Job
-from scheduling.selectors import drivers_in_use, images_here
+from scheduling.models import Job, Node
+from scheduling.selectors import drivers_in_use
 from scheduling.services import BadOne, JobSpec, Once, cancel_job, home_of, submit_job, submit_jobs
 from scheduling.wiring import wired
 from tenants.models import Team, User
@@ -107,4 +107,5 @@ def refuse_strangers(by: User) -> None:
 def refuse_without_image(spec: JobSpec) -> None:
     """Without containers nothing is needed; an engine has to know what to run."""
     if not spec.image and "docker" in drivers_in_use():
-        raise NoImage(known=", ".join(images_here()[:8]) or "none yet")
+        here = {str(image) for images in Node.objects.values_list("images", flat=True) for image in images}
+        raise NoImage(known=", ".join(sorted(here)[:8]) or "none yet")

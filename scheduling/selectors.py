@@ -1,4 +1,7 @@
-"""What others may read of the scheduler."""
+"""What others may read of the scheduler.
+
+Long because pages, gateways and commands share these few readings, and none of them may know the rows.
+"""
 
 from collections import defaultdict
 from collections.abc import Sequence
@@ -299,8 +302,3 @@ def containers_held() -> int:
 def drivers_in_use() -> set[str]:
     """Which drivers the machines run; empty before the first report."""
     return set(Node.objects.values_list("driver", flat=True))
-
-
-def images_here() -> list[str]:
-    """References of the images that some machine has already."""
-    return sorted({str(image) for images in Node.objects.values_list("images", flat=True) for image in images})
