@@ -56,7 +56,7 @@ image: environment  ## build the Docker image berth/lab (JupyterLab) on this mac
 bench-core: test-environment  ## measure one scheduling plan on large queues, cold and warm (ARGS="--growth FILE.svg", "--slurm SCRIPT")
 	@exec $(BIN)/python -m tests.benchmarks.core $(ARGS)
 
-bench-control: test-environment  ## measure the scheduling loop on PostgreSQL and Redis (ARGS="--only gang")
+bench-control: test-environment  ## measure scheduling loop and submissions on PostgreSQL and Redis (ARGS="--only gang")
 	@exec $(BIN)/python -m tests.benchmarks.control $(ARGS)
 
 bench-explain: test-environment  ## measure finding and proving what would start one waiting job now

@@ -94,6 +94,7 @@ def wire() -> None:
             gateways=settings.BERTH_GATEWAY_ADDRESSES,
             broker_for=_broker_for,
             cut_broker=_cut_broker,
+            only_person=_only_person_of_processes,
         )
     )
     workspaces_wiring.use(
@@ -175,9 +176,15 @@ def _browser_origin(workspace_id: str) -> str:
 
 def _only_person() -> str:
     """Whom alone workspaces serve: the first account, where nothing keeps two people's workspaces apart."""
-    together = Node.objects.filter(driver="process").exists() or _reached_by_address_notice()
-    if not together:
-        return ""
+    return _first_person() if _reached_by_address_notice() else _only_person_of_processes()
+
+
+def _only_person_of_processes() -> str:
+    """The same of jobs, which nobody opens: host names are nothing to them."""
+    return _first_person() if Node.objects.filter(driver="process").exists() else ""
+
+
+def _first_person() -> str:
     return User.objects.filter(is_active=True).order_by("id").values_list("username", flat=True).first() or ""
 
 

@@ -8,7 +8,7 @@ from django.db import transaction
 from django.db.models import F
 
 from scheduling.core.cluster import Outcome, Run, requeued
-from scheduling.core.lifecycle import HOLDING, EndReason, JobEvent, JobState, final_state
+from scheduling.core.lifecycle import HOLDING, EndReason, JobEvent, JobState
 from scheduling.desired import desired_for
 from scheduling.enact import wake_on_commit
 from scheduling.gpu_health import record_health
@@ -18,6 +18,7 @@ from scheduling.news import tell
 from scheduling.nodes.driver import Observation, Phase
 from scheduling.nodes.exchange import Desired, Report
 from scheduling.nodes.reconcile import LEASE_OVER
+from scheduling.records.retries import MACHINE_FAULTS, counted, runs_again
 from scheduling.records.usage import settle
 from scheduling.shaping import DRAINED, ask_of, seconds
 from scheduling.transitions import StaleJob, move_job
@@ -109,6 +110,8 @@ def _apply(node: Node, seen: Observation, now: datetime) -> None:
         case Phase.REFUSED:
             if job.state in (JobState.PLACED, JobState.STARTING):
                 _stop(job, EndReason.LAUNCH_REFUSED, seen, now)
+            elif job.state == JobState.RUNNING:  # an agent took it for running too early
+                _stop(job, EndReason.EXITED, seen, now)
         case Phase.GONE:
             _gone(lead, job, seen, now)
     if seen.phase in _STARTED and lead.phase not in _STARTED:
@@ -137,17 +140,28 @@ def _parts_in(job: Job, phases: Sequence[Phase]) -> bool:
 def _advance(job: Job, phase: Phase, now: datetime) -> None:
     if job.state == JobState.PLACED and _parts_in(job, sorted(_STARTED)):
         move_job(job, JobEvent.LAUNCHED, now=now)
-    if phase is Phase.READY and job.state == JobState.STARTING and _parts_in(job, [Phase.READY]):
+    there = phase in (Phase.READY, Phase.EXITED)
+    if there and job.state == JobState.STARTING and _parts_in(job, [Phase.READY, Phase.EXITED]):
         move_job(job, JobEvent.READY, now=now)
 
 
 def _exited(job: Job, seen: Observation, now: datetime) -> None:
+    reason = _cause(job, seen, EndReason.EXITED)
+    if reason is EndReason.EXITED and seen.exit_code == 0 and not job.port and not _parts_in(job, [Phase.EXITED]):
+        # Replicas that serve nothing are done one after the other; the first that fails stops the others.
+        _advance(job, seen.phase, now)
+        return
     if job.state == JobState.PLACED:
         move_job(job, JobEvent.LAUNCHED, now=now)
     if job.state in (JobState.STARTING, JobState.RUNNING):
         # A server that ends before it answered has failed, whatever its code; work without one may be that short.
         succeeded = seen.exit_code == 0 and (job.state == JobState.RUNNING or not job.port)
-        _stop(job, EndReason.SUCCEEDED if succeeded else EndReason.EXITED, seen, now)
+        _stop(job, EndReason.SUCCEEDED if succeeded and reason is EndReason.EXITED else reason, seen, now)
+
+
+def _cause(job: Job, seen: Observation, otherwise: EndReason) -> EndReason:
+    """Where a machine's restart ended the process of a job that has rules for it, the machine was lost to the job."""
+    return EndReason.NODE_LOST if job.retries and seen.code in MACHINE_FAULTS else otherwise
 
 
 def _gone(lead: Allocation, job: Job, seen: Observation, now: datetime) -> None:
@@ -157,7 +171,7 @@ def _gone(lead: Allocation, job: Job, seen: Observation, now: datetime) -> None:
     if seen.code == LEASE_OVER and job.state in HOLDING and job.state != JobState.STOPPING:
         _stop(job, EndReason.NODE_LOST, seen, now)
     elif job.state in (JobState.STARTING, JobState.RUNNING):
-        _stop(job, EndReason.EXITED, seen, now)
+        _stop(job, _cause(job, seen, EndReason.EXITED), seen, now)
     if job.state == JobState.STOPPING:
         _release(lead, job, now)
 
@@ -172,6 +186,7 @@ def _stop(job: Job, reason: EndReason, seen: Observation, now: datetime) -> None
         code=seen.code or str(reason),
         message=message,
         log_tail=seen.log_tail,
+        also={"exit_code": seen.exit_code},
     )
     nodes = Allocation.objects.filter(job=job, released_at__isnull=True).values_list("node_id", flat=True)
     wake_on_commit(set(nodes))
@@ -201,9 +216,10 @@ def _leave(job: Job, now: datetime) -> None:
         "may_evict_from": datetime.fromtimestamp(ask.may_evict_from, UTC) if ask.may_evict_from else None,
         "attained": ask.attained,
         "restarts": ask.restarts,
+        "retried": counted(job),
     }
-    comes_back = final_state(EndReason(job.end_reason), requeue=True) is JobState.QUEUED
-    move_job(job, JobEvent.RELEASED, now=now, requeue=True, also=back if comes_back else None)
+    comes_back = runs_again(job)
+    move_job(job, JobEvent.RELEASED, now=now, requeue=comes_back, also=back if comes_back else None)
     job.refresh_from_db(fields=["cancel_asked"])  # now that the row is ours: a cancellation may have come meanwhile
     if comes_back and job.cancel_asked is not None:
         reason = EndReason.CANCEL

@@ -1,4 +1,7 @@
-"""What others may read of the scheduler."""
+"""What others may read of the scheduler.
+
+Long because pages, gateways and commands share these few readings, and none of them may know the rows.
+"""
 
 from collections import defaultdict
 from collections.abc import Sequence
@@ -16,6 +19,7 @@ from scheduling.core.units import GPU_UNITS
 from scheduling.inventory import latest_samples
 from scheduling.models import Allocation, Gpu, GpuEvent, Job, JobTransition, Node, NodeState, Outlook, Pool
 from scheduling.nodes.driver import Sample
+from scheduling.records.arrays import first_ask
 from scheduling.shaping import accepts_work, ask_of, seconds
 from scheduling.snapshot import load_cluster
 from scheduling.troubles import reported_errors, trouble_of
@@ -143,13 +147,13 @@ def estimates(*, now: datetime) -> dict[int, Estimate]:
 
 def estimate(job: Job, *, now: datetime) -> Estimate | None:
     """For one of them; None for a job that does not wait. It costs as much as for all."""
-    return estimates(now=now).get(job.pk)
+    return estimates(now=now).get(first_ask(job))
 
 
 def changes_that_start(job: Job, *, tiers: Sequence[str], now: datetime) -> tuple[Change, ...]:
     """The smallest changes that would each start this waiting job at once, every one proven by a plan of this moment.
     `tiers`: those that its owner may use."""
-    return changes_that_would_start(load_cluster(now), wired().policy, seconds(now), job.pk, tiers=tiers)
+    return changes_that_would_start(load_cluster(now), wired().policy, seconds(now), first_ask(job), tiers=tiers)
 
 
 def _moment(at: int | None) -> datetime | None:

@@ -72,6 +72,8 @@ def shape_of(job: Job) -> Shape:
         cpu_millis=job.cpu_millis,
         memory_mib=job.memory_mib,
         replicas=job.replicas,
+        mig=job.mig,
+        thousandths=job.thousandths,
         gpu_memory_mib=job.gpu_memory_mib,
         models=tuple(job.gpu_models),
         pools=tuple(job.pools),

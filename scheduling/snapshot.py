@@ -17,13 +17,15 @@ from scheduling.models import Claim as ClaimRow
 from scheduling.models import Gpu as GpuRow
 from scheduling.models import Node as NodeRow
 from scheduling.models import Pool as PoolRow
-from scheduling.shaping import accepts_work, ask_of, ask_of_run, parts_of, reference_of, seconds, teams, usable
+from scheduling.records.arrays import asks_of, at_work
+from scheduling.shaping import accepts_work, ask_of_run, parts_of, reference_of, seconds, teams, usable
 
 #: wide columns that no decision looks at
 _UNREAD = (
     "name",
     "image",
     "command",
+    "script",
     "env",
     "volume",
     "probe_path",
@@ -145,7 +147,8 @@ def nodes_as_they_are(now: datetime, *, sick_too: bool = False) -> dict[int, Nod
 def load_asks(rows: Collection[int] | None = None) -> dict[int, tuple[Ask, ...]]:
     """What those who wait ask for, by row; or only these rows. In the order in which they came."""
     waiting = Job.objects.filter(state=JobState.QUEUED).defer(*_UNREAD).order_by("submitted_at", "id")
-    return {job.pk: (ask_of(job),) for job in (waiting if rows is None else waiting.filter(pk__in=rows))}
+    live = at_work()
+    return {job.pk: asks_of(job, live) for job in (waiting if rows is None else waiting.filter(pk__in=rows))}
 
 
 #: What a row that waits is told apart by from look to look. Whatever `load_asks`, or `load_runs`, makes of a row must
@@ -167,8 +170,10 @@ class RunMark(NamedTuple):
 
 def waiting_marks() -> dict[int, Mark]:
     """Of every row that `load_asks` would load."""
-    rows = Job.objects.filter(state=JobState.QUEUED).order_by().values_list("pk", "version")
-    return {job: (version,) for job, version in rows}
+    live = at_work()  # a task of an array that ends lets another one ask
+    rows = Job.objects.filter(state=JobState.QUEUED).order_by()
+    marks = rows.values_list("pk", "version", "array_left", "array_limit")
+    return {job: (version, left, live.get(job, 0) if limit else 0) for job, version, left, limit in marks}
 
 
 def run_marks() -> dict[int, RunMark]:

@@ -8,10 +8,12 @@ from django.db import transaction
 
 from portal.kernel import clock
 from portal.kernel.locks import one_at_a_time
+from scheduling.array_ends import end_arrays
 from scheduling.core.terms import standings
 from scheduling.enact import Outcome, enact
 from scheduling.mirror import Mirror
 from scheduling.models import Claim
+from scheduling.records.arrays import with_rows
 from scheduling.records.claims import expire_claims
 from scheduling.records.holds import Told
 from scheduling.shaping import seconds
@@ -48,9 +50,12 @@ def tick(memory: Memory | None = None) -> Cycle:
         if Claim.objects.exists():
             with transaction.atomic():
                 expire_claims(now=now)
+        end_arrays(now=now)
         planner = memory.mirror.catch_up(now)
         waiting = len(planner.queue.asks)
         decided = planner.plan(seconds(now))
-        # The planner is as before its plan, so it can say on which terms everybody stood in the queue.
-        outcome = enact(decided, now=now, terms=partial(standings, planner, seconds(now)), told=memory.told)
+        with transaction.atomic():
+            # The planner is as before its plan, so it can say on which terms everybody stood in the queue.
+            decided, terms = with_rows(decided, partial(standings, planner, seconds(now)), now=now)
+            outcome = enact(decided, now=now, terms=terms, told=memory.told)
         return Cycle(led=True, waiting=waiting, seconds=clock.monotonic() - started, outcome=outcome)

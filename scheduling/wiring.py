@@ -1,9 +1,10 @@
 """What `portal/compose.py` hands down to scheduling at the start: the knobs, and how to reach the nodes."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 
+from scheduling.core.cluster import Ask
 from scheduling.core.policy import Policy
 from scheduling.nodes.lease import STOP_GRACE_S
 
@@ -27,6 +28,11 @@ class Wiring:
     broker_for: Callable[[str, int], str] = lambda node, epoch: ""
     #: nobody hears the wakes of this node with its account any more
     cut_broker: Callable[[str], None] = lambda node: None
+
+    #: whom alone work serves here, where nothing keeps two people's work apart; empty: everybody
+    only_person: Callable[[], str] = lambda: ""
+    #: asks that were found able to start of late, and until when (monotonic) that counts; this process's own
+    could_start: dict[Ask, float] = field(default_factory=dict, init=False, compare=False)
 
     @property
     def fence_after_s(self) -> int:

@@ -38,3 +38,26 @@ def may_open_workspace(user: User, *, owner_id: int, team_id: int) -> bool:
 def may_run_nodes(user: User) -> bool:
     """See how each machine and card is, take machines out of use and back, and let new ones join."""
     return user.is_active and user.is_staff
+
+
+def teams_to_read(user: User) -> list[int] | None:
+    """Ids of the teams whose work `user` may see; None: all teams'. Viewers see what their team does."""
+    if not user.is_active:
+        return []
+    if user.is_superuser:
+        return None
+    return sorted(Member.objects.filter(user=user).values_list("team_id", flat=True))
+
+
+def may_see_job(user: User, *, owner_id: int, team_id: int) -> bool:
+    """Who has left the team still sees what he submitted himself."""
+    teams = teams_to_read(user)
+    return user.is_active and (teams is None or user.pk == owner_id or team_id in teams)
+
+
+def may_cancel_job(user: User, *, owner_id: int, team_id: int) -> bool:
+    """Its owner, who runs the team, and admins of the portal."""
+    if not user.is_active:
+        return False
+    leads = Member.objects.filter(user=user, team_id=team_id, role__in=(Role.ADMIN, Role.OWNER))
+    return user.is_superuser or user.pk == owner_id or leads.exists()

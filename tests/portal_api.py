@@ -86,3 +86,28 @@ class PortalApi:
         found = wait_for(answered, seconds=15, what=f"{path} to answer")
         assert isinstance(found, list)
         return found[0]
+
+    # -- batch jobs
+    def submit(self, **asked: Any) -> int:
+        """The new job's id."""
+        status, answer = self.call("POST", "jobs", {"team": "default", "cpus": 0.1, "memory_gib": 0.25, **asked})
+        assert status == 201, answer
+        return int(answer["id"])
+
+    def job(self, job: int) -> dict[str, Any]:
+        status, answer = self.call("GET", f"jobs/{job}")
+        assert status == 200, answer
+        assert isinstance(answer, dict)
+        return answer
+
+    def wait_for_job(self, job: int, *states: str, seconds: float = 60) -> dict[str, Any]:
+        def there() -> dict[str, Any] | None:
+            now = self.job(job)
+            return now if now["state"] in states else None
+
+        try:
+            found = wait_for(there, seconds=seconds, what=f"job {job} to be {' or '.join(states)}")
+        except AssertionError as error:
+            raise AssertionError(f"{error}: {self.job(job)}\n{self._portal.output()}") from None
+        assert isinstance(found, dict)
+        return found

@@ -9,7 +9,7 @@ from django.db import IntegrityError, transaction
 from portal.kernel.errors import Conflict, Rejected
 from portal.kernel.publish import publish
 from scheduling.core.lifecycle import FINAL, JobState
-from scheduling.services import JobSpec, cancel_job, judge_job, refuse_what_never_fits, submit_job
+from scheduling.services import JobSpec, cancel_job, home_of, judge_job, refuse_what_never_fits, submit_job
 from tenants.models import Team, User
 from tenants.permissions import may_open_workspace, may_submit, may_use_workspace
 from workspaces.choices import why_only_one
@@ -252,7 +252,7 @@ def _free_name(taken: set[str]) -> str:
 
 def _home_of(user: User, team: Team, now: datetime) -> Volume:
     volume, _ = Volume.objects.get_or_create(
-        owner=user, team=team, defaults={"name": f"home-{team.pk}-{user.pk}", "created_at": now}
+        owner=user, team=team, defaults={"name": home_of(team=team, owner=user), "created_at": now}
     )
     return volume
 

@@ -97,7 +97,8 @@ TABLE: dict[tuple[JobState, JobEvent], JobState | None] = {
 
 #: which reasons may accompany END and STOP in each state
 REASONS: dict[tuple[JobState, JobEvent], frozenset[EndReason]] = {
-    (S.QUEUED, E.END): frozenset({R.CANCEL, R.NEVER_FITS, R.DEPENDENCY}),
+    # With SUCCEEDED and EXITED only an array ends so, whose row never leaves the queue: it ends with its last task.
+    (S.QUEUED, E.END): frozenset({R.CANCEL, R.NEVER_FITS, R.DEPENDENCY}) | _ENDS_BY_ITSELF,
     (S.PLACED, E.STOP): _ANY_TIME | {R.EVICT, R.LAUNCH_REFUSED, R.PLACE_TIMEOUT},
     (S.STARTING, E.STOP): _ANY_TIME | _ENDS_BY_ITSELF | {R.EVICT, R.LAUNCH_REFUSED, R.START_TIMEOUT},
     (S.RUNNING, E.STOP): _ANY_TIME | _ENDS_BY_ITSELF | {R.TIMED_OUT, R.EVICT, R.IDLE},
@@ -108,6 +109,9 @@ REASONS: dict[tuple[JobState, JobEvent], frozenset[EndReason]] = {
 
 #: reasons after which the work itself is still wanted: it goes back to the queue instead of ending
 REQUEUED = frozenset({R.EVICT, R.NODE_LOST, R.GPU_SICK, R.HOST_MEMORY, R.PARKED_TOO_LONG, R.RESUME_FAILED})
+
+#: reasons after which it may be tried again, where whoever submitted it allowed that
+RETRIED = frozenset({R.EXITED, R.LAUNCH_REFUSED, R.PLACE_TIMEOUT, R.START_TIMEOUT})
 
 _FINAL_BY_REASON: dict[EndReason, JobState] = {
     R.SUCCEEDED: S.SUCCEEDED,
@@ -123,8 +127,9 @@ class IllegalMove(Exception):
 
 
 def final_state(reason: EndReason, *, requeue: bool = False) -> JobState:
-    """Where a job ends up after `reason`. `requeue`: it may run again, so losing its place only sends it back."""
-    if requeue and reason in REQUEUED:
+    """Where a job ends up after `reason`. `requeue`: it may run again, so losing its place, or failing, only sends it
+    back."""
+    if requeue and reason in REQUEUED | RETRIED:
         return S.QUEUED
     return _FINAL_BY_REASON.get(reason, S.FAILED)
 

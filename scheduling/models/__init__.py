@@ -3,6 +3,7 @@ from scheduling.models.claim import Booking, Claim, ClaimedSlot
 from scheduling.models.enrolment import Enrolment, JoinToken
 from scheduling.models.job import Job, JobTransition
 from scheduling.models.node import Gpu, GpuEvent, Node, NodeState, Pool, Slot, SlotKind
+from scheduling.models.submission import Submission
 from scheduling.models.usage import LoopRecord, Outlook, PastUse
 
 __all__ = [
@@ -24,4 +25,5 @@ __all__ = [
     "Pool",
     "Slot",
     "SlotKind",
+    "Submission",
 ]

@@ -5,7 +5,7 @@ from datetime import timedelta
 
 from django.conf import settings  # AUTH_USER_MODEL only
 from django.db import models
-from django.db.models import Q
+from django.db.models import F, Q
 
 from scheduling.core.lifecycle import FINAL, EndReason, JobEvent, JobState
 
@@ -41,7 +41,8 @@ class Job(models.Model):
 
     # What runs. Plain data for one container of each replica; secrets are never in here.
     image = models.CharField(max_length=300)
-    command = models.JSONField(default=list)
+    command = models.JSONField(default=list)  # program and arguments; with a script, the script's arguments
+    script = models.TextField(blank=True)  # what runs instead of a program of the image
     env = models.JSONField(default=dict)
     volume = models.CharField(max_length=120, blank=True)  # home volume, a name below the node's volume root
     port = models.PositiveIntegerField(default=0)
@@ -50,6 +51,8 @@ class Job(models.Model):
     # What it asks for, per replica.
     replicas = models.PositiveIntegerField(default=1)
     gpus = models.PositiveIntegerField(default=0)  # whole cards
+    mig = models.CharField(max_length=20, blank=True)  # or a MIG instance, by profile
+    thousandths = models.PositiveSmallIntegerField(default=0)  # or a share of one card
     cpu_millis = models.PositiveIntegerField(default=1000)
     memory_mib = models.PositiveIntegerField(default=1024)
     limit = models.DurationField()  # of RUNNING time
@@ -72,11 +75,16 @@ class Job(models.Model):
     end_code = models.CharField(max_length=60, blank=True)  # the cause in detail, e.g. "image-missing"
     end_message = models.TextField(blank=True)  # one sentence for the person
     log_tail = models.TextField(blank=True)  # last lines, when it ended by itself
+    exit_code = models.IntegerField(null=True)  # of the last process that ended by itself
 
     # What its life so far means for its next start.
     may_evict_from = models.DateTimeField(null=True)  # evicted itself, it takes free slots only until then
     attained = models.PositiveBigIntegerField(default=0)  # GPU-unit-seconds of service that count
     restarts = models.PositiveIntegerField(default=0)
+    # How often it may be tried again, and has been, by cause (`records/retries.py`); no entry: as often as need be.
+    retries = models.JSONField(default=dict)
+    retry_exit_codes = models.JSONField(default=list)  # after these exit codes only; empty: after any
+    retried = models.JSONField(default=dict)
     # Somebody cancelled it while it was already stopping for another reason, with these words: it does not come back.
     cancel_asked = models.CharField(max_length=200, null=True)
 
@@ -86,10 +94,22 @@ class Job(models.Model):
     hold_numbers = models.JSONField(default=dict)
     terms = models.JSONField(default=dict)
 
+    # An array is one row, which never runs itself; a task becomes a row of its own when it gets a place, see `arrays`.
+    array = models.ForeignKey("self", null=True, on_delete=models.PROTECT, related_name="tasks")
+    array_index = models.PositiveIntegerField(null=True)
+    array_spec = models.CharField(max_length=200, blank=True)  # as it was asked for, e.g. "0-99%8"; only on the array
+    array_size = models.PositiveIntegerField(default=0)  # 0: not an array
+    array_limit = models.PositiveIntegerField(null=True)  # so many of its tasks at a time
+    array_waiting = models.JSONField(default=list)  # tasks that are no row yet, as [first, last, step]
+    array_left = models.PositiveIntegerField(default=0)  # how many these are
+
     class Meta:
         ordering = ["-submitted_at", "-id"]
         indexes = [
             models.Index(fields=["submitted_at", "id"], name="job_live", condition=~Q(state__in=_FINAL)),
+            models.Index(fields=["team", "-id"], name="job_by_team"),
+            models.Index(fields=["state"], name="job_is_array", condition=Q(array_size__gt=0)),
+            models.Index(fields=["array", "state"], name="job_by_array", condition=Q(array__isnull=False)),
         ]
         constraints = [
             models.CheckConstraint(condition=Q(state__in=[str(s) for s in JobState]), name="job_state_is_known"),
@@ -103,6 +123,13 @@ class Job(models.Model):
                 name="job_running_has_running_at",
             ),
             models.CheckConstraint(condition=Q(replicas__gte=1), name="job_has_a_replica"),
+            models.CheckConstraint(condition=Q(array_left__lte=F("array_size")), name="array_waits_for_its_own_tasks"),
+            models.CheckConstraint(
+                condition=Q(array_size=0) | Q(array__isnull=True, attempt=0), name="an_array_never_runs_itself"
+            ),
+            models.UniqueConstraint(
+                fields=["array", "array_index"], condition=Q(array__isnull=False), name="one_row_per_task"
+            ),
         ]
 
     def __str__(self) -> str:

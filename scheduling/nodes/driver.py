@@ -63,7 +63,19 @@ class ContainerSpec:
     port: int = 0  # where its server listens; 0: it serves nothing
     probe_path: str = "/"  # answers below 500 once it is ready
     grace_s: int = 10  # between SIGTERM and SIGKILL
+    replica: int = 0  # which of the job's replicas it is
+    peers: tuple[str, ...] = ()  # the node of each replica, in order; empty for a job of one
     egress: str = "open"  # "none" | "open"; the allow list comes with the policies
+
+
+def addresses_of(spec: ContainerSpec, *, here: Callable[[int], str]) -> dict[str, str]:
+    """The variable in which a gang's replica finds the others; `here` names one on the same machine. Empty where there
+    is no way: replicas on different machines cannot reach each other."""
+    if not spec.peers:
+        return {}
+    mine = spec.peers[spec.replica]
+    names = [here(replica) if node == mine else "" for replica, node in enumerate(spec.peers)]
+    return {"BERTH_REPLICA_ADDRESSES": ",".join(names), "BERTH_REPLICA_NODES": ",".join(spec.peers)}
 
 
 @dataclass(frozen=True, slots=True)

@@ -203,7 +203,7 @@ class ProcessDriver:
             raise refused("bad-name", detail=spec.allocation)
         if not spec.command:
             raise refused("no-command")
-        if spec.command[0] == "python3" and not self._lab_python.exists():
+        if spec.command[0] == "python3" and spec.port and not self._lab_python.exists():
             raise refused("lab-missing")
         for mount in spec.mounts:
             if mount.target != spec.home:
@@ -283,7 +283,8 @@ class ProcessDriver:
 
     def _command(self, spec: ContainerSpec) -> list[str]:
         program, *rest = spec.command
-        return [str(self._lab_python) if program == "python3" else program, *rest]
+        lab = program == "python3" and self._lab_python.exists()
+        return [str(self._lab_python) if lab else program, *rest]
 
     def _free_port(self, allocation: str) -> int:
         """A port nobody listens on now. Between this and the server's own bind it may be lost: see `port-taken`."""

@@ -93,7 +93,7 @@ def describe(
         elif key in memory.refused and here is None:
             code, message = memory.refused[key]
             said.append(Observation(key, Phase.REFUSED, code=code, message=message))
-        elif here is not None and here.phase is Phase.STARTING and _is_ready(part.spec, here, memory):
+        elif here is not None and here.phase is Phase.STARTING and _is_ready(part.spec, here, memory, busy):
             said.append(Observation(key, Phase.READY, address=here.address, image_digest=here.image_digest))
         elif here is not None:
             said.append(here)
@@ -111,6 +111,9 @@ def _is_unfinished(spec: ContainerSpec, here: Observation) -> bool:
     return not here.started or (here.address is None and spec.port > 0)
 
 
-def _is_ready(spec: ContainerSpec, here: Observation, memory: Memory) -> bool:
-    """A server has answered the probe; what serves nothing is ready once it runs."""
-    return spec.allocation in memory.ready or (not spec.port and here.started)
+def _is_ready(spec: ContainerSpec, here: Observation, memory: Memory, busy: Set[str]) -> bool:
+    """A server has answered the probe; what serves nothing is ready once it runs and its launch has said so: a
+    container runs for a moment before it turns out that its program is not there."""
+    key = spec.allocation
+    launched = not (key in busy or key in memory.launches or key in memory.refused)
+    return key in memory.ready or (not spec.port and here.started and launched)

@@ -18,6 +18,7 @@ from scheduling.core.plan import Planner
 from scheduling.mirror import Mirror
 from scheduling.models import Allocation, Booking, Gpu, Job, Node, Slot
 from scheduling.nodes.driver import GpuInfo, Inventory, Observation, Phase
+from scheduling.records.ranges import parse
 from scheduling.services import JobSpec
 from scheduling.shaping import seconds
 from scheduling.snapshot import load_cluster
@@ -30,7 +31,20 @@ from tests.quotas import guarantee
 WORLDS = max(1, int(os.environ.get("TEST_EXAMPLES", "100")) // 50)
 STEPS = 45
 EVENTS = (
-    *("submit", "submit", "submit", "cancel", "cycle", "cycle", "report", "report", "report", "requeue", "late"),
+    *(
+        "submit",
+        "submit",
+        "submit",
+        "array",
+        "cancel",
+        "cycle",
+        "cycle",
+        "report",
+        "report",
+        "report",
+        "requeue",
+        "late",
+    ),
     *("trouble", "quota", "book", "window", "retire", "quarantine", "drain", "team", "new_node"),
 )
 
@@ -74,6 +88,15 @@ class Story:
         )  # fmt: skip
         with contextlib.suppress(Rejected):  # it could never start
             services.submit_job(by=person, team=team, spec=spec, now=clock.now())
+
+    def array(self) -> None:
+        spec = JobSpec(
+            name="sweep", image="x", kind="batch", limit=timedelta(minutes=30), gpus=self.random.choice((0, 1)),
+            array=parse(self.random.choice(("0-9", "0-30:3%2"))), retries=self.random.choice(({}, {"exit": 1})),
+            preemptible=self.random.random() < 0.8,
+        )  # fmt: skip
+        with contextlib.suppress(Rejected):
+            services.submit_job(by=self.people.bob, team=self.people.red, spec=spec, now=clock.now())
 
     def cancel(self) -> None:
         jobs = list(Job.objects.exclude(state__in=FINAL).order_by("pk"))

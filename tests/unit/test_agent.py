@@ -52,6 +52,16 @@ def test_one_that_serves_nothing_is_launched_to_the_end_as_well_and_not_ready_be
     assert [o.phase for o in describe([part(port=0)], halfway, Memory())] == [Phase.STARTING]
 
 
+def test_one_that_serves_nothing_is_not_ready_before_its_launch_has_said_so():
+    wanted, there = [part(port=0)], seen()
+    for memory, busy in (
+        (Memory(launches={"1": Launch()}), {"1"}),
+        (Memory(), {"1"}),
+        (Memory(refused={"1": ("command-missing", "There is no such program.")}), set()),
+    ):
+        assert [o.phase for o in describe(wanted, there, memory, busy)] == [Phase.STARTING]
+
+
 def test_a_ready_container_is_not_probed_again():
     memory = Memory(ready={"1": ADDRESS})
     assert diff([part()], seen(), memory).probe == ()

@@ -10,6 +10,7 @@ from django.core.management.base import BaseCommand, CommandError
 from portal.kernel import clock
 from scheduling.core.explain import Names, sentence
 from scheduling.models import Job, Node
+from scheduling.records.arrays import first_ask
 from scheduling.records.holds import in_words
 from scheduling.records.promises import first_start, in_time, remember_promises
 from scheduling.selectors import changes_that_start, estimates, job_details
@@ -37,7 +38,7 @@ def _told(job: Job, now: datetime) -> Iterator[str]:
     yield f"job {job.pk} '{job.name}' of {job.owner.username} in {job.team.slug}: {job.state}"
     told = estimates(now=now)
     remember_promises({other: estimate.late_at for other, estimate in told.items()})
-    expected = told.get(job.pk)
+    expected = told.get(first_ask(job))
     if expected is None:
         yield from _first_promise(job)
         return

@@ -8,7 +8,7 @@ from typing import Any
 from docker import APIClient
 from docker.types import LogConfig, Mount, Ulimit
 
-from scheduling.nodes.driver import ContainerSpec
+from scheduling.nodes.driver import ContainerSpec, addresses_of
 from scheduling.nodes.engine.devices import requests_for, visible_env
 from scheduling.nodes.engine.names import ALLOCATION, JOB, PORT, SITE, TEAM, Names
 
@@ -30,6 +30,8 @@ def create_options(
         # Without a way out the engine must not look names up for the container either: that leaks data in the names.
         dns=["127.0.0.1"] if spec.egress == "none" else None,
         mounts=list(mounts),
+        # Without a volume the home is the container's own, in its memory; the engine would make it root's.
+        tmpfs=None if any(mount.target == spec.home for mount in spec.mounts) else {spec.home: _private(spec)},
         init=True,
         cap_drop=["ALL"],
         security_opt=["no-new-privileges:true"],
@@ -55,8 +57,23 @@ def create_options(
         "environment": environment(spec, info),
         "labels": {SITE: names.site, ALLOCATION: spec.allocation, JOB: spec.job, TEAM: spec.team, PORT: str(spec.port)},
         "host_config": host,
+        "networking_config": _named(api, network, alias(spec, spec.replica)) if spec.peers else None,
         "use_config_proxy": False,  # the host's proxy settings may hold a password
     }
+
+
+def _private(spec: ContainerSpec) -> str:
+    return f"uid={spec.uid},gid={spec.gid},mode=0700,exec"
+
+
+def _named(api: APIClient, network: str, name: str) -> Any:
+    # The stubs of the SDK know one endpoint; it takes, and the engine wants, one for each network.
+    return api.create_networking_config({network: api.create_endpoint_config(aliases=[name])})  # type: ignore[arg-type]
+
+
+def alias(spec: ContainerSpec, replica: int) -> str:
+    """The name by which the replicas of a job on one machine find each other."""
+    return f"job-{spec.job}-{replica}"
 
 
 def environment(spec: ContainerSpec, info: dict[str, Any]) -> dict[str, str]:
@@ -70,4 +87,5 @@ def environment(spec: ContainerSpec, info: dict[str, Any]) -> dict[str, str]:
         "BERTH_JOB": spec.job,
         "BERTH_PORT": str(spec.port),
         **visible_env(spec.devices, info),
+        **addresses_of(spec, here=lambda replica: alias(spec, replica)),
     }

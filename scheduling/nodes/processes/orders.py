@@ -4,7 +4,7 @@ import os
 import pwd
 from pathlib import Path
 
-from scheduling.nodes.driver import ContainerSpec
+from scheduling.nodes.driver import ContainerSpec, addresses_of
 from scheduling.nodes.processes import reach, tree
 
 LOOPBACK = "127.0.0.1"
@@ -41,6 +41,7 @@ def environment(
         "CUDA_VISIBLE_DEVICES": real,  # empty: no card, where an absent variable would mean every card
         "NVIDIA_VISIBLE_DEVICES": real or "void",
         "BERTH_SIMULATED_GPUS": simulated,
+        **addresses_of(spec, here=lambda replica: LOOPBACK),
     }
 
 

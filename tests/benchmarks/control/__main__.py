@@ -5,8 +5,8 @@
 
 Each case runs in a process and on a database of its own. Of a cycle two figures are told: CPU seconds of this process
 and of its PostgreSQL backend together, which a busy machine does not stretch, and the seconds on the clock, which it
-does. No figure is asserted. Single and batch submissions over REST and arrays of jobs have no rows yet: there is no API
-for jobs yet that could be measured.
+does. No figure is asserted. Submissions over REST are measured by
+`tests/benchmarks/submissions`, with web processes of their own and nobody who schedules.
 """
 
 import argparse
@@ -19,6 +19,7 @@ import psycopg
 
 from tests.benchmarks.control.workers import measure_workers
 from tests.benchmarks.core.measure import machine
+from tests.benchmarks.submissions.__main__ import measure_submissions
 from tests.portal_process import ROOT
 from tests.services import postgres, redis_server
 
@@ -28,6 +29,7 @@ CASES = {
     "400 starts": "starts",
     "a gang of 512 on 512 nodes": "gang",
 }
+SUBMISSIONS = "submissions over REST"
 PROCESSES = "hint to cycle, and a dead leader replaced"
 
 
@@ -45,18 +47,26 @@ def main() -> None:
         if chosen.only in PROCESSES:
             print(f"\n{PROCESSES}", flush=True)
             measure_workers(database, redis)
-    print("\nNot measured: submissions over REST, in batches and as arrays; there is no API for jobs yet.")
+        if chosen.only in SUBMISSIONS:
+            print(f"\n{SUBMISSIONS}", flush=True)
+            measure_submissions(_new(database, "submissions"), redis, rounds=chosen.rounds)
+
+
+def _new(database: str, case: str) -> str:
+    """The URL of a new, empty database beside this one."""
+    with psycopg.connect(database.replace("/berth?", "/postgres?"), autocommit=True) as admin:
+        admin.execute(f"CREATE DATABASE bench_{case}")
+    return database.replace("/berth?", f"/bench_{case}?")
 
 
 def _run(database: str, redis: str, case: str, rounds: int) -> None:
     """The case in a process of its own, which prints its figures."""
-    with psycopg.connect(database.replace("/berth?", "/postgres?"), autocommit=True) as admin:
-        admin.execute(f"CREATE DATABASE bench_{case}")
+    own = _new(database, case)
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("BERTH_", "DJANGO_"))}
     with tempfile.TemporaryDirectory() as data:
         environment = {
             **kept,
-            "BERTH_DATABASE_URL": database.replace("/berth?", f"/bench_{case}?"),
+            "BERTH_DATABASE_URL": own,
             "BERTH_REDIS_URL": redis,
             "BERTH_DATA": data,
             "DJANGO_SETTINGS_MODULE": "portal.settings",
