@@ -56,11 +56,11 @@ def cards_on(parts: tuple[Part, ...], node: int) -> int:
 
 
 class Holdings(NamedTuple):
-    """What one team holds in one pool that may be evicted: units of its smallest borrowed run (-1: none), and the tiers
-    of all of them."""
+    """What one team holds in one pool that may be evicted: units of its smallest borrowed run (-1: none), and of
+    all of them by tier."""
 
     least_borrowed: int
-    tiers: set[int]
+    tiers: dict[int, int]
 
 
 class Candidates:
@@ -96,10 +96,10 @@ class Candidates:
         if known is None:
             known = self._holdings[pool] = {}
             for key in sorted(key for key in self.state.filling.lines if key[0] == pool):
-                beyond, least, tiers = self.state.filling.beyond[key], -1, set()
+                beyond, least, tiers = self.state.filling.beyond[key], -1, dict[int, int]()
                 for place in self.state.filling.lines[key]:
                     if place[5]:
-                        tiers.add(place[1])
+                        tiers[place[1]] = tiers.get(place[1], 0) + place[4]
                         if beyond is not None and place >= beyond and (least < 0 or place[4] < least):
                             least = place[4]
                 if tiers:

@@ -73,8 +73,8 @@ class Ladder:
         may_evict = kind.evicts and ask.may_evict_from <= self.now
         # Not where only its owner's own limit is in the way: another's job of the same kind may still find victims.
         where = (*full, *(lack for lack in lacking if lack[2] is HoldCode.TEAM_LIMIT)) if may_evict else ()
-        for pool, units, _ in where:
-            claim = self.eviction.make_room(ask, kind, pool, units)
+        for pool, units, code in where:
+            claim = self.eviction.make_room(ask, kind, pool, units, limited=code is not None)
             if claim is not None:
                 self._claim(claim)
                 return

@@ -1,7 +1,8 @@
 """Who must go so that a job can start: the smallest set of victims, and only if the job then has its place.
 
     1. candidates   preemptible runs past their minimum runtime, of teams from which this job may take at all
-    2. per replica  the node on which room costs least; victims there are the best set by the stated order
+    2. per replica  the node on which room costs least; victims there are the best set by the stated order. Where it is
+                    a limit alone that keeps one replica from a free place, that may be any node
     3. put back     every victim that turns out not to be needed
     4. claim        victims go, and the freed place is kept for the job
 
@@ -55,8 +56,9 @@ class Eviction:
         self.turns: set[int] = set()
 
     # ---------------------------------------------------------------------------------------- the question
-    def make_room(self, ask: Ask, kind: Kind, pool: str, units: int) -> Claim | None:
-        """The claim of `ask` on a place that its victims leave, or None where nobody may or can be taken."""
+    def make_room(self, ask: Ask, kind: Kind, pool: str, units: int, *, limited: bool) -> Claim | None:
+        """The claim of `ask` on a place that its victims leave, or None where nobody may or can be taken. `limited`: it
+        is beyond a limit, so nobody has looked yet whether a place is free."""
         shape = ask.shape
         failed = self._failed.setdefault((pool, units, id(kind.family)), Minima())
         size = size_of(self.policy, kind.tier, left_s=ask.limit_s, attained=ask.attained)
@@ -70,13 +72,14 @@ class Eviction:
         if not (taking.own or taking.others):
             failed.add((0, 0, 0, size if taking.turns else 0))
             return None
+        taking.free = self._free_place(want) if limited else None
         for groups in self.state.search.options(shape, pool):
             found = self._best_domain(taking, groups)
             if found is not None:
                 return self._claim(taking, pool, *found)
         self.barred = taking.barred
         if not self.barred:
-            failed.add(ANYTHING if self._hopeless(want, kind, units, size) else point)
+            failed.add(ANYTHING if self._hopeless(want, kind, units, size, limited=limited) else point)
         return None
 
     def _taking(self, ask: Ask, want: Want, kind: Kind, units: int, size: int) -> Taking:
@@ -86,10 +89,20 @@ class Eviction:
         last = self.now + self.policy.max_parked_s
         leaves = self.policy.keeps_work or want.until <= last or self.state.evictable_from(ask, self.now) <= last
         taking.firm = not leaves
-        taking.followers, taking.barred = followers_of(ask, self.policy), False
+        taking.followers, taking.barred, taking.free = followers_of(ask, self.policy), False, None
         return taking
 
-    def _hopeless(self, want: Want, kind: Kind, units: int, size: int) -> bool:
+    def _free_place(self, want: Want) -> Part | None:
+        """Where one replica would go if limits allowed it. Whoever falls for it then falls for the limits alone, and
+        may do so anywhere."""
+        if want.shape.replicas > 1:
+            return None
+        mark = self.state.ledger.checkpoint()
+        found = self.state.search.place(want)
+        self.state.ledger.rollback(mark)
+        return found[0] if found is not None else None
+
+    def _hopeless(self, want: Want, kind: Kind, units: int, size: int, *, limited: bool) -> bool:
         """Would even a moment on the same cards, without CPU and memory, find no victims? Then the whole family need
         not look any more. Asked once per family; not for a job that has been served, where turns are taken: one that
         has not may still get a turn."""
@@ -101,6 +114,7 @@ class Eviction:
         bare = replace(want, shape=replace(want.shape, cpu_millis=0, memory_mib=0), until=self.now + 1)
         taking = self.rights.taking(bare, kind, units, 0)
         taking.followers = range(0)
+        taking.free = self._free_place(bare) if limited else None
         options = self.state.search.options(bare.shape, bare.pool)
         return all(self._best_domain(taking, groups) is None for groups in options)
 
@@ -142,7 +156,9 @@ class Eviction:
             for victim in more:
                 self._gives_way(victim)
             victims += more
-            found = self.state.search.one_here(want, host, taking.cards[id(host.group)])
+            found = taking.free
+            if found is None or found.node == host.id:
+                found = self.state.search.one_here(want, host, taking.cards[id(host.group)])
             assert found is not None, "the set was chosen because this replica fits"
             ledger.take(want.job, found)
             parts.append(found)
@@ -161,7 +177,7 @@ class Eviction:
         chosen: tuple[Host, tuple[Victim, ...]] | None = None
         for host_id in self._by_bound(taking, touched, best, trial=trial):
             host = self.state.ledger.hosts[host_id]
-            cards = taking.cards.get(id(host.group))
+            cards = taking.cards.get(id(host.group), 0 if taking.free else None)
             if cards is None or (taking.domain is not None and host_id not in taking.domain):
                 continue
             found = self.smallest.on(taking, host, cards, before, best[0][0] if best else None)
@@ -179,8 +195,9 @@ class Eviction:
         yield from sorted(touched)
         seen = set(touched)
         want, among = taking.want, taking.lenders
+        gpus = want.shape.gpus if taking.free is None else 0
         if taking.others or want.shape.replicas > 1:
-            for bound, host_id in self.bounds.ordered(want.pool, want.shape.gpus, None, trial=trial, among=among):
+            for bound, host_id in self.bounds.ordered(want.pool, gpus, None, trial=trial, among=among):
                 if (best and bound > best[0][0][:3]) or (bound[0] and not taking.any_class):
                     break
                 if bound != NOTHING and not taking.others:
@@ -190,8 +207,8 @@ class Eviction:
                     yield host_id
         if taking.own:
             lowest = taking.kind.tier + (not self.rights.rotates(taking.kind))
-            owner = (taking.kind.team, lowest, not taking.others)
-            for bound, host_id in self.bounds.ordered(want.pool, want.shape.gpus, owner, trial=trial):
+            owner = (taking.kind.team, lowest, not (taking.others or taking.beside))
+            for bound, host_id in self.bounds.ordered(want.pool, gpus, owner, trial=trial):
                 if best and bound > best[0][0][:3]:
                     break
                 if host_id not in seen:

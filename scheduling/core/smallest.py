@@ -30,12 +30,34 @@ class SmallestSet:
     ) -> tuple[Victim, ...] | None:
         """The best set on one node, unless it is worse than `to_beat`: where there are few candidates, all sets are
         compared. `before`: victims that go for earlier replicas of the same gang. Sets that are as good as `to_beat`
-        count, so that the choice among nodes does not depend on the order in which they are looked at."""
-        want, known = taking.want, {victim.job for victim in before}
+        count, so that the choice among nodes does not depend on the order in which they are looked at. Others that
+        may be taken only together with some of the own team's are looked at apart: what suffices without them stays."""
+        known = {victim.job for victim in before}
         ranked = self.rights.on(host.id, taking, known)
-        if not known and host.free.bit_count() + sum(cards_on(v.parts, host.id) for v in ranked) < want.shape.gpus:
+        best = self._of(taking, host, cards, ranked, before, to_beat)
+        beside = self.rights.beside(host.id, taking)
+        more = self.rights.on(host.id, taking, known, beside) if beside else ranked
+        if len(more) > len(ranked):
+            if best is not None and (to_beat is None or cost_of(best) < to_beat):
+                to_beat = cost_of(best)
+            best = self._of(taking, host, cards, more, before, to_beat) or best
+        return best
+
+    def _of(
+        self, taking: Taking, host: Host, cards: int, ranked: list[Victim], before: tuple[Victim, ...],
+        to_beat: SetKey | None,
+    ) -> tuple[Victim, ...] | None:  # fmt: skip
+        """The best set of these candidates, unless it is worse than `to_beat`."""
+        want, known = taking.want, {victim.job for victim in before}
+        if taking.free is not None and not self.rights.within_limits(taking, ranked):
             return None
-        if len(ranked) > 1 and not self._room_with(want, host, cards, {v.job for v in ranked} | known):
+        if (
+            taking.free is None
+            and not known
+            and host.free.bit_count() + sum(cards_on(v.parts, host.id) for v in ranked) < want.shape.gpus
+        ):
+            return None
+        if len(ranked) > 1 and not self._room_with(taking, host, cards, {v.job for v in ranked} | known):
             return None
         saves = {v.job: v.saves for v in ranked if v.saves > 0}
         if not saves:
@@ -51,7 +73,7 @@ class SmallestSet:
         stopped = self._compare(taking, host, cards, all_stopped(ranked), before, to_beat)
         if stopped is None or (best is not None and cost_of(best) <= cost_of(stopped)):
             return best
-        return self._suspended_again(want, host, cards, {v.job: v for v in ranked}, stopped, known)
+        return self._suspended_again(taking, host, cards, {v.job: v for v in ranked}, stopped, known)
 
     def _memory_for_all(self, want: Want, host: Host, saves: int) -> bool:
         """Is there memory for the job and for all that is saved, even if nobody gave any back?"""
@@ -62,15 +84,16 @@ class SmallestSet:
         return memory - kept - saves >= want.shape.memory_mib
 
     def _suspended_again(
-        self, want: Want, host: Host, cards: int, could: dict[int, Victim], stopped: tuple[Victim, ...], known: set[int]
-    ) -> tuple[Victim, ...]:
+        self, taking: Taking, host: Host, cards: int, could: dict[int, Victim], stopped: tuple[Victim, ...],
+        known: set[int],
+    ) -> tuple[Victim, ...]:  # fmt: skip
         """The same victims, of whom those stay suspended for whom there is memory, the most work first."""
         ways = {victim.job: victim for victim in stopped}
         gone = {*ways, *known}
         for victim in sorted(stopped, key=lambda v: (could[v.job].lost - v.lost, v.job)):
             if could[victim.job].saves > 0 and could[victim.job].lost < victim.lost:
                 self._saves[victim.job] = could[victim.job].saves
-                if self._room_with(want, host, cards, gone):
+                if self._room_with(taking, host, cards, gone):
                     ways[victim.job] = could[victim.job]
                 else:
                     del self._saves[victim.job]
@@ -95,16 +118,17 @@ class SmallestSet:
         to_beat: SetKey | None,
     ) -> tuple[Victim, ...] | None:  # fmt: skip
         """The best of all sets of these victims, unless it is worse than `to_beat`."""
-        want, known = taking.want, {victim.job for victim in before}
+        known = {victim.job for victim in before}
+        missing = taking.want.shape.gpus if taking.free is None else 0
         best = None
-        for size in range(_fewest(want.shape.gpus, host, among, known), len(among) + 1):
+        for size in range(_fewest(missing, host, among, known), len(among) + 1):
             if to_beat is not None and _cheapest(among, size) > to_beat[:4]:
                 break
             for chosen in combinations(among, size):
                 key = cost_of(chosen)
                 if to_beat is not None and key > to_beat:
                     continue
-                fits = self._room_with(want, host, cards, {v.job for v in chosen} | known)
+                fits = self._room_with(taking, host, cards, {v.job for v in chosen} | known)
                 if fits and self.rights.in_allowed_order(taking, (*before, *chosen)):
                     best, to_beat = chosen, key
         return best
@@ -113,20 +137,27 @@ class SmallestSet:
         self, taking: Taking, host: Host, cards: int, ranked: list[Victim], before: tuple[Victim, ...]
     ) -> tuple[Victim, ...] | None:
         """Many small runs on one node: take the cheapest until it fits, then put back what was not needed."""
-        known = {victim.job for victim in before}
         chosen: list[Victim] = []
         for victim in ranked:
             chosen.append(victim)
-            if self._room_with(taking.want, host, cards, {v.job for v in chosen} | known):
+            if self._enough(taking, host, cards, (*before, *chosen)):
                 break
         for victim in chosen[::-1]:
-            if self._room_with(taking.want, host, cards, {v.job for v in chosen if v is not victim} | known):
+            if self._enough(taking, host, cards, (*before, *(v for v in chosen if v is not victim))):
                 chosen.remove(victim)
         return tuple(chosen) if self.rights.in_allowed_order(taking, (*before, *chosen)) else None
 
-    def _room_with(self, want: Want, host: Host, suitable: int, without: set[int]) -> bool:
-        """Would one replica fit on the node if these jobs were gone from it?"""
-        return self.state.search.cards_for(host, want, suitable, without, self._saves) != 0
+    def _enough(self, taking: Taking, host: Host, cards: int, gone: tuple[Victim, ...]) -> bool:
+        """Would one replica fit, and all limits be kept, if these were gone?"""
+        fits = self._room_with(taking, host, cards, {victim.job for victim in gone})
+        return fits and self.rights.within_limits(taking, gone)
+
+    def _room_with(self, taking: Taking, host: Host, suitable: int, without: set[int]) -> bool:
+        """Would one replica fit on the node if these jobs were gone from it, or has it a place on another one already?
+        (On this one they may leave what they save, so its free place need not last.)"""
+        if taking.free is not None and taking.free.node != host.id:
+            return True
+        return self.state.search.cards_for(host, taking.want, suitable, without, self._saves) != 0
 
 
 def _compared(want: Want, host: Host, cards: int, ranked: list[Victim]) -> list[list[Victim]]:

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 
 from scheduling.core.candidates import Victim
-from scheduling.core.cluster import Ask, fell_at
+from scheduling.core.cluster import Ask, Part, fell_at
 from scheduling.core.places.filters import Want
 from scheduling.core.policy import Policy
 from scheduling.core.queue import NEVER, Kind
@@ -41,14 +41,17 @@ def followers_of(ask: Ask, policy: Policy) -> range:
 class Taking:
     """One job that looks for victims, and what has been found out for it on the way."""
 
-    __slots__ = ("allowed", "any_class", "asked", "barred", "cards", "domain", "firm", "followers", "higher", "kind",
-                 "least", "lenders", "others", "own", "size", "turns", "units", "want")  # fmt: skip
+    __slots__ = ("allowed", "any_class", "asked", "barred", "beside", "cards", "domain", "firm", "followers", "free",
+                 "higher", "kind", "least", "lenders", "others", "own", "size", "turns", "units", "want")  # fmt: skip
 
     def __init__(self, want: Want, kind: Kind, units: int) -> None:
         self.want, self.kind, self.units, self.size = want, kind, units, 0
         #: units for which the limits must have room by now: a gang's victims are found replica by replica, and those of
         #: the replicas so far make room for no more than these
         self.asked = units
+        #: a place for its one replica that is free already, where it is limits alone that keep it from there: victims
+        #: may then lie on any node
+        self.free: Part | None = None
         #: it would sit on its cards longer than anybody may be suspended: its victims are stopped
         self.firm = False
         #: it was evicted itself: it takes by balance from nobody who started in this time, among whom is the one that
@@ -56,6 +59,8 @@ class Taking:
         self.followers, self.barred = range(0), False
         #: may it take from lower tiers of its own team, from other teams, from others' guaranteed work?
         self.own = self.others = self.any_class = False
+        #: may it take from other teams once lower tiers of its own team make room within its guarantee?
+        self.beside = False
         #: the other teams from which it may take; None: that depends on each run
         self.lenders: set[int] | None = None
         #: from its own team: is there work of lower tiers, work that might take turns with it?
@@ -63,13 +68,13 @@ class Taking:
         #: group -> suitable cards; the nodes of the domain that is being looked at, or None for all
         self.cards: dict[int, int] = {}
         self.domain: set[int] | None = None
-        self.allowed: dict[tuple[int, int, bool, int], bool] = {}
+        self.allowed: dict[int, dict[tuple[int, int, bool, int], bool]] = {}
         self.least: dict[int, int] = {}
 
 
 class Lender:
     """Another team as the one that asks sees it: units of its smallest borrowed run, and the sides of the lowest common
-    ancestor. As of version `at` of the rights it lends so many units (-1: not known to), and refuses so many."""
+    ancestor. As of version `at` of the rights it lends so many units (-NEVER: not known to), and refuses so many."""
 
     __slots__ = ("account", "at", "lends", "my_side", "refuses", "smallest", "their_side")
 
@@ -80,4 +85,4 @@ class Lender:
         self.forget()
 
     def forget(self) -> None:
-        self.lends, self.refuses = -1, NEVER
+        self.lends, self.refuses = -NEVER, NEVER

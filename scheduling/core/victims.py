@@ -16,6 +16,7 @@ Nothing else ever falls. The order among sets of victims: none of them within a 
 among them as low as possible, least work lost, fewest, those that come last by the size rule, ids.
 """
 
+from collections.abc import Collection
 from typing import TYPE_CHECKING
 
 from scheduling.core.candidates import Candidates, Victim, all_stopped
@@ -93,6 +94,9 @@ class Rights:
             lenders = self._lending(pool, kind.team, taking.units)
             taking.others = bool(lenders)
             taking.lenders = None if self.rotates(kind) else lenders
+        if mine is not None and taking.higher and not taking.others:
+            own = sum(units for tier, units in mine.tiers.items() if tier > kind.tier)
+            taking.beside = bool(self._lending(pool, kind.team, taking.units - own))
         if not taking.others and self.rotates(kind):
             taking.others = any(
                 team != kind.team and kind.tier in held.tiers and self._alternate(taking, team, held.least_borrowed)
@@ -145,15 +149,26 @@ class Rights:
         return kind.tier < len(tiers) and tiers[kind.tier].critical
 
     # ---------------------------------------------------------------------------------------- may it?
-    def on(self, node: int, taking: Taking, before: set[int]) -> list[Victim]:
-        """The runs on a node that this job may take, the cheapest first."""
-        allowed, own = taking.allowed, taking.want.team
+    def beside(self, node: int, taking: Taking) -> int:
+        """Units that the job's own team holds on the node in lower tiers. Once they are gone, it may be owed what it
+        is not owed now."""
+        if not taking.higher or not (taking.beside or taking.others):
+            return 0
+        own, tier = taking.want.team, taking.kind.tier
+        return sum(
+            victim.units for victim in self.candidates.on_host(node) if victim.team == own and victim.tier > tier
+        )
+
+    def on(self, node: int, taking: Taking, before: set[int], beside: int = 0) -> list[Victim]:
+        """The runs on a node that this job may take, the cheapest first: now, or when so many units of its own team's
+        have gone from `beside` them."""
+        allowed, own = taking.allowed.setdefault(beside, {}), taking.want.team
         found = []
         here = self.candidates.on_host(node)
         for victim in all_stopped(here) if taking.firm else here:
             may = None if victim.team == own else allowed.get(victim.sort)
             if may is None:
-                may = allowed[victim.sort] = self._may_take(taking, victim)
+                may = allowed[victim.sort] = self._may_take(taking, victim, beside=beside)
             may = may or self.takes_turn(taking, victim)
             if may and victim.job not in before and not self._calm(taking, victim):
                 if taking.followers and self._takes_back(taking, victim):
@@ -173,9 +188,10 @@ class Rights:
         critical = taking.any_class and victim.tier > kind.tier and mine.guarantees(units)
         return not (owed or critical or self.takes_turn(taking, victim))
 
-    def _may_take(self, taking: Taking, victim: Victim, *, trial: bool = False) -> bool:
-        """One victim, as the accounts stand now. `trial`: they have been moved without a word about it."""
-        kind, pool, units = taking.kind, taking.want.pool, taking.units
+    def _may_take(self, taking: Taking, victim: Victim, *, beside: int = 0, trial: bool = False) -> bool:
+        """One victim, as the accounts stand now, or without so many units of the own team's. `trial`: they have been
+        moved without a word about it."""
+        kind, pool, units = taking.kind, taking.want.pool, taking.units - beside
         if victim.team == taking.want.team:
             return self.policy.preempt if victim.tier > kind.tier else self.takes_turn(taking, victim)
         tree = self.state.trees[pool]
@@ -279,7 +295,6 @@ class Rights:
         The accounts are put back; small ones first, because each taken unit brings their team closer to its
         guarantee."""
         tree = self.state.trees[taking.want.pool]
-        mine = tree.account(taking.want.team)
         waiting = sorted(victims, key=lambda v: (v.units, v.job))
         taken: list[Victim] = []
         while waiting:
@@ -291,10 +306,19 @@ class Rights:
             waiting.remove(nxt)
             taken.append(nxt)
             tree.account(nxt.team).add(-nxt.units)
+        for victim in taken:
+            tree.account(victim.team).add(victim.units)
+        return not waiting and self.within_limits(taking, victims)
+
+    def within_limits(self, taking: Taking, victims: Collection[Victim]) -> bool:
+        """Would the ask fit all limits if these were gone? The more of them, the more room."""
+        tree = self.state.trees[taking.want.pool]
+        for victim in victims:
+            tree.account(victim.team).add(-victim.units)
         # What is stranded beside their instances no longer is; what the job that asks has on trial is its own room.
         gone = {taking.want.job, *(victim.job for victim in victims)}
         more = self.state.comes_back(gone, (part for victim in victims for part in victim.parts))
-        fits = not waiting and taking.asked <= mine.room(more)
-        for victim in taken:
+        fits = taking.asked <= tree.account(taking.want.team).room(more)
+        for victim in victims:
             tree.account(victim.team).add(victim.units)
         return fits

@@ -66,3 +66,47 @@ def test_whoever_fell_at_another_time_has_other_followers():
     later = replace(fallen(2), may_evict_from=NOW)
     outcome = plan(evenly(fallen(1), later, since=FELL_AT + 1), Policy(), NOW)
     assert [claim.job for claim in outcome.claims] == [2]
+
+
+def holders(*held):
+    """Runs of whole cards: (job, node, cards, since, and of which team and tier)."""
+    return tuple(
+        Run(
+            ask(job, gpus=len(cards), **more),
+            (Part(node, tuple(Piece(card, GPU_UNITS) for card in cards)),),
+            since,
+            running_at=since,
+        )
+        for job, node, cards, since, more in held
+    )
+
+
+def nodes_of_cards(*counts):
+    """Nodes with so many cards each, numbered through."""
+    numbers = iter(range(1, sum(counts) + 1))
+    return tuple(
+        Node(n, f"n{n}", "gpu", 64_000, 256_000, tuple(Gpu(next(numbers), H100, 81_920) for _ in range(count)))
+        for n, count in enumerate(counts, start=1)
+    )
+
+
+def test_whoever_goes_for_a_limit_alone_may_lie_on_another_node_than_the_free_place():
+    """The team is limited to three cards and has two. For an ask of two one batch job less is enough, because two
+    cards are free; for a place on the node of the batch jobs both would have to go."""
+    limited = (Team(1, "owner", 0, (Quota("gpu", guaranteed=3 * GPU_UNITS, borrow_limit=0),)), *TEAMS[1:])
+    runs = holders((11, 2, (3,), 900, {"tier": "batch"}), (12, 2, (4,), 900, {"tier": "batch"}))
+    outcome = plan(Cluster(nodes_of_cards(2, 2), (ask(1, gpus=2),), runs, teams=limited), Policy(), NOW)
+    assert [stop.job for stop in outcome.stops] == [11]
+    assert [part.node for claim in outcome.claims for part in claim.parts] == [1]
+
+
+@pytest.mark.parametrize("elsewhere", [0, 1])
+def test_what_its_own_team_gives_up_for_a_job_may_be_what_others_then_owe_it(elsewhere):
+    """The owner of two cards wants both of a node, where one is its own batch job's and one is lent. With the batch job
+    gone it is owed the other one, unless it has a third card elsewhere that stays."""
+    owner = (Team(1, "owner", 0, (Quota("gpu", guaranteed=2 * GPU_UNITS),)), *TEAMS[1:])
+    runs = holders((11, 1, (1,), 900, {"tier": "batch"}), (12, 1, (2,), 900, {"team": 2}))
+    runs += holders((13, 2, (3,), 900, {}))[:elsewhere]
+    policy = Policy(balance=False)
+    outcome = plan(Cluster(nodes_of_cards(2, 1), (ask(1, gpus=2),), runs, teams=owner), policy, NOW)
+    assert [stop.job for stop in outcome.stops] == ([] if elsewhere else [11, 12])
