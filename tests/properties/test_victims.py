@@ -105,7 +105,9 @@ def test_in_any_tree_no_victim_could_have_been_spared_that_the_rest_may_do_witho
     (kind,) = planner.queue.kinds.values()
     units = next(cost for pool, cost in kind.costs if pool == claim.pool)
     taking = rights.taking(Want(1, ask.team, ask.shape, claim.pool, NOW + ask.limit_s), kind, units, 0)
-    known = {v.job: v for node in world.nodes for v in rights.on(node.id, taking, set())}
+    known = {
+        v.job: v for node in world.nodes for v in rights.on(node.id, taking, set(), rights.beside(node.id, taking))
+    }  # fmt: skip
     for count in range(len(claim.victims)):
         for fewer in combinations(claim.victims, count):
             if rights.in_allowed_order(taking, tuple(known[job] for job in fewer)):
