@@ -12,7 +12,7 @@ from scheduling.core.lifecycle import EndReason, JobState
 from scheduling.core.plan import Planner
 from scheduling.core.policy import DAY, Policy
 from scheduling.core.promises import NEVER
-from scheduling.core.windows import all_open_at, windows_of
+from scheduling.core.windows import opens_next, windows_of
 
 MONTH_S = 30 * DAY  #: estimates look no further
 
@@ -193,16 +193,13 @@ class Forward:
             heappush(self._events, (at, 0, 0))
 
     def _wake_for_windows(self) -> None:
-        """Closed teams with waiting jobs: nothing else may happen until their window opens."""
+        """Teams with hours and waiting jobs: nothing else may happen until they open, today or after they have closed."""
         planner = self.planner
         for team in sorted(team for team, people in planner.queue.rows.items() if people):
             windows = windows_of(team, planner.teams)
             if windows and self._opens.get(team, 0) <= self.now:
-                at = all_open_at(windows, self.now)
-                if at == self.now:
-                    at = all_open_at(windows, self.now + DAY)
-                self._opens[team] = at
-                heappush(self._events, (at, 0, 0))
+                self._opens[team] = opens_next(windows, self.now)
+                heappush(self._events, (self._opens[team], 0, 0))
 
     def _cycle(self) -> None:
         """One plan, done at once: what starts in it may make room for nobody, so one is enough per event."""

@@ -51,6 +51,20 @@ def all_open_at(windows: tuple[tuple[Window, ...], ...], now: int) -> int:
     return at
 
 
+def opens_next(windows: tuple[tuple[Window, ...], ...], now: int) -> int:
+    """The first time after `now` at which one of them opens and all are open; about a week ahead where there is
+    none."""
+    today = now // DAY
+    starts = {
+        day * DAY + window.starts
+        for each in windows
+        for window in each
+        for day in range(today, today + 8)
+        if (day + EPOCH_WEEKDAY) % 7 in window.days
+    }
+    return next((at for at in sorted(starts) if at > now and all_open_at(windows, at) == at), now + 8 * DAY)
+
+
 class NoWindow(ValueError):
     """A text that is no window; the words of the error say what it should look like."""
 
