@@ -1,7 +1,7 @@
 """Daily windows of a team: may its jobs start now, and if not, when again? Times of day are UTC."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from scheduling.core.cluster import Team, Window
 
@@ -51,18 +51,17 @@ def all_open_at(windows: tuple[tuple[Window, ...], ...], now: int) -> int:
     return at
 
 
-def opens_next(windows: tuple[tuple[Window, ...], ...], now: int) -> int:
-    """The first time after `now` at which one of them opens and all are open; about a week ahead where there is
-    none."""
-    today = now // DAY
-    starts = {
-        day * DAY + window.starts
-        for each in windows
-        for window in each
-        for day in range(today, today + 8)
-        if (day + EPOCH_WEEKDAY) % 7 in window.days
-    }
-    return next((at for at in sorted(starts) if at > now and all_open_at(windows, at) == at), now + 8 * DAY)
+def next_edge(windows: Iterable[Window], now: int) -> int:
+    """The first time after `now` at which one of these opens or closes; there is at least one. Some day of the week is
+    open, so that comes within eight days."""
+    return min(edge for window in windows for edge in _edges(window, now // DAY) if edge > now)
+
+
+def _edges(window: Window, today: int) -> Iterator[int]:
+    length = (window.ends - window.starts) % DAY or DAY
+    for day in range(today - 1, today + 9):
+        if (day + EPOCH_WEEKDAY) % 7 in window.days:
+            yield from (day * DAY + window.starts, day * DAY + window.starts + length)
 
 
 class NoWindow(ValueError):
