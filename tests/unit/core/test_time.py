@@ -190,7 +190,7 @@ def test_what_does_not_start_before_its_hours_end_is_estimated_at_the_next_openi
 def test_what_a_closed_team_had_in_front_is_passed_when_its_hours_end():
     office = Team(1, "office", windows=(Window(tuple(range(7)), 8 * 3600, 20 * 3600),))
     noon, evening = MONDAY + 12 * 3600, MONDAY + 20 * 3600
-    gang, late = ask(1, gpus=2, limit=600), ask(2, gpus=1, team=2, limit=50_000)
+    gang, late = ask(1, gpus=2, limit=600, tier="production"), ask(2, gpus=1, team=2, limit=50_000)
     drawn = {"a": ask(9, gpus=1, team=9, limit=36_000)}
     world = cluster("n1 a.", gang, late, teams=(office, Team(2, "lab")), drawn=drawn, since=noon)
     assert estimate_starts(world, POLICY, noon)[2] == evening
