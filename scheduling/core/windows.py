@@ -51,6 +51,12 @@ def all_open_at(windows: tuple[tuple[Window, ...], ...], now: int) -> int:
     return at
 
 
+def ever_meet(windows: tuple[tuple[Window, ...], ...]) -> bool:
+    """Is there any time of the week at which each of them is open?"""
+    at = all_open_at(windows, 0)
+    return all(opens_at(each, at) == at for each in windows)
+
+
 def next_edge(windows: Iterable[Window], now: int) -> int:
     """The first time after `now` at which one of these opens or closes; there is at least one. Some day of the week is
     open, so that comes within eight days."""
