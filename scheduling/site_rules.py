@@ -10,10 +10,10 @@ from django.db import transaction
 from portal.kernel.errors import Rejected
 from scheduling.core.cluster import Window
 from scheduling.core.machines import reference_flaw
-from scheduling.core.windows import all_open_at, opens_at, windows_of
+from scheduling.core.windows import ever_meet, windows_of
 from scheduling.models import Allocation, ClaimedSlot, Gpu, Pool
 from scheduling.records.usage import Charges, settle
-from scheduling.shaping import parts_of, seconds, teams
+from scheduling.shaping import parts_of, teams
 from scheduling.wiring import wired
 from tenants.models import Team, TeamWindow
 
@@ -39,15 +39,13 @@ class BadReference(Rejected):
 
 
 @transaction.atomic
-def set_hours(*, team: Team, windows: Sequence[Window], now: datetime) -> None:
+def set_hours(*, team: Team, windows: Sequence[Window]) -> None:
     """Jobs of `team`, and of the teams below it, start in these windows only; none: at any time. What runs goes on.
     Raises NeverOpen, also for a team below."""
     list(Team.objects.select_for_update().order_by("pk"))  # two changes that each fit alone may not fit together
     tree = {known.id: replace(known, windows=tuple(windows)) if known.id == team.pk else known for known in teams()}
     for known in tree.values():
-        bound = windows_of(known.id, tree)
-        at = all_open_at(bound, seconds(now))
-        if any(opens_at(each, at) != at for each in bound):
+        if not ever_meet(windows_of(known.id, tree)):
             raise NeverOpen(team=known.name)
     TeamWindow.objects.filter(team=team).delete()
     TeamWindow.objects.bulk_create(

@@ -12,7 +12,7 @@ from scheduling.core.lifecycle import EndReason, JobState
 from scheduling.core.plan import Planner
 from scheduling.core.policy import DAY, Policy
 from scheduling.core.promises import NEVER
-from scheduling.core.windows import all_open_at, windows_of
+from scheduling.core.windows import next_edge, windows_of
 
 MONTH_S = 30 * DAY  #: estimates look no further
 
@@ -134,7 +134,7 @@ class Forward:
         self.starts: dict[int, int] = {}
         self.evictions = 0
         self._calm: dict[int, int] = {}
-        self._opens: dict[int, int] = {}
+        self._edges: dict[int, int] = {}
         self._events: list[tuple[int, int, int]] = [
             (self._end_of(run), job, run.held_at) for job, run in self.planner.runs.items()
         ]
@@ -193,16 +193,14 @@ class Forward:
             heappush(self._events, (at, 0, 0))
 
     def _wake_for_windows(self) -> None:
-        """Closed teams with waiting jobs: nothing else may happen until their window opens."""
+        """Teams with hours and waiting jobs: nothing else may happen until these begin, or until they end and what they
+        would have started no longer goes before the others."""
         planner = self.planner
         for team in sorted(team for team, people in planner.queue.rows.items() if people):
-            windows = windows_of(team, planner.teams)
-            if windows and self._opens.get(team, 0) <= self.now:
-                at = all_open_at(windows, self.now)
-                if at == self.now:
-                    at = all_open_at(windows, self.now + DAY)
-                self._opens[team] = at
-                heappush(self._events, (at, 0, 0))
+            windows = [window for each in windows_of(team, planner.teams) for window in each]
+            if windows and self._edges.get(team, 0) <= self.now:
+                self._edges[team] = next_edge(windows, self.now)
+                heappush(self._events, (self._edges[team], 0, 0))
 
     def _cycle(self) -> None:
         """One plan, done at once: what starts in it may make room for nobody, so one is enough per event."""

@@ -1,7 +1,7 @@
 """Daily windows of a team: may its jobs start now, and if not, when again? Times of day are UTC."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from scheduling.core.cluster import Team, Window
 
@@ -49,6 +49,25 @@ def all_open_at(windows: tuple[tuple[Window, ...], ...], now: int) -> int:
             break
         at = latest
     return at
+
+
+def ever_meet(windows: tuple[tuple[Window, ...], ...]) -> bool:
+    """Is there any time of the week at which each of them is open?"""
+    at = all_open_at(windows, 0)
+    return all(opens_at(each, at) == at for each in windows)
+
+
+def next_edge(windows: Iterable[Window], now: int) -> int:
+    """The first time after `now` at which one of these opens or closes; there is at least one. Some day of the week is
+    open, so that comes within eight days."""
+    return min(edge for window in windows for edge in _edges(window, now // DAY) if edge > now)
+
+
+def _edges(window: Window, today: int) -> Iterator[int]:
+    length = (window.ends - window.starts) % DAY or DAY
+    for day in range(today - 1, today + 9):
+        if (day + EPOCH_WEEKDAY) % 7 in window.days:
+            yield from (day * DAY + window.starts, day * DAY + window.starts + length)
 
 
 class NoWindow(ValueError):

@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 
-from scheduling.core.cluster import Team, Window
+from scheduling.core.cluster import Team
 from scheduling.core.policy import DAY, Policy
-from scheduling.core.windows import EPOCH_WEEKDAY
+from scheduling.core.windows import next_edge
 
 #: within so long all hours come again
 WEEK_S = 8 * DAY
@@ -43,16 +43,7 @@ class Looks:
             self._look_at = now + self.look_s
             times.append(self._look_at)
         if self._edge_at <= now:
-            edges = [_edge(window, now) for team in self.teams for window in team.windows]
-            self._edge_at = min(edges, default=now)
-            times += [self._edge_at] * bool(edges)
+            windows = [window for team in self.teams for window in team.windows]
+            self._edge_at = next_edge(windows, now) if windows else now
+            times += [self._edge_at] * bool(windows)
         return times
-
-
-def _edge(window: Window, now: int) -> int:
-    """The next time at which it opens or closes. Some day of the week is open, so one comes within eight days."""
-    today, length = now // DAY, (window.ends - window.starts) % DAY or DAY
-    opens = (
-        day * DAY + window.starts for day in range(today - 1, today + 9) if (day + EPOCH_WEEKDAY) % 7 in window.days
-    )
-    return min(edge for at in opens for edge in (at, at + length) if edge > now)

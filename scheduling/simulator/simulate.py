@@ -15,7 +15,7 @@ from scheduling.simulator.history import History
 from scheduling.simulator.options import Options
 from scheduling.simulator.report.summary import Figures, figures
 from scheduling.simulator.report.write import write_report
-from scheduling.simulator.traces.formats import CALLED, Reading, guess, read_trace
+from scheduling.simulator.traces.formats import CALLED, Format, Reading, guess, read_trace
 from scheduling.simulator.traces.job import TraceJob
 from scheduling.simulator.traces.problems import BadTrace, Problems
 from scheduling.simulator.world import World
@@ -64,6 +64,7 @@ def simulate(request: Request, progress: Progress) -> Result:
     problems = Problems(skip_bad=request.skip_bad)
     largest = max(len(node.gpus) for node in site.nodes) or 1
     format = request.reading.format or guess(request.trace)
+    _check_reading(request.reading, format)
     read = read_trace(request.trace, replace(request.reading, node_gpus=largest, format=format), problems)
     jobs = fitting_jobs(read, site, policy, problems, str(request.trace), CALLED.get(format))
     if not jobs:
@@ -92,6 +93,14 @@ def simulate(request: Request, progress: Progress) -> Result:
     notes = _notes(request, policy, jobs, history, problems, world.why_waiting())
     files = write_report(request.out, f"Replay of {request.trace.name}", notes, runs, problems)
     return Result(tuple(runs), problems, tuple(files), tuple(notes))
+
+
+def _check_reading(reading: Reading, format: Format) -> None:
+    """What only another format could use would be passed over in silence."""
+    if reading.order is not None and format is not Format.OPENB:
+        raise BadFile("--order", "", f"is for pods of openb, and the trace is read as {format}")
+    if reading.swf_gpus and format is not Format.SWF:
+        raise BadFile("--swf-gpus", "", f"is for the Standard Workload Format, and the trace is read as {format}")
 
 
 def _sample_s(jobs: Sequence[TraceJob]) -> int:

@@ -6,7 +6,6 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 
-from portal.kernel import clock
 from portal.kernel.env import BadSetting, env_duration
 from portal.kernel.errors import Rejected
 from scheduling.core.cluster import Window
@@ -43,7 +42,7 @@ class Command(BaseCommand):
             if min_runtime is not None:
                 set_min_runtime(team=team, min_runtime=min_runtime)
             if windows is not None:
-                set_hours(team=team, windows=windows, now=clock.now())
+                set_hours(team=team, windows=windows)
         except Rejected as refusal:
             raise CommandError(refusal.sentence) from refusal
         told = next(known for known in teams() if known.id == team.pk)

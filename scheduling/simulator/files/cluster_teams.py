@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from scheduling.core.cluster import Quota, Team, Window
 from scheduling.core.machines import Node
 from scheduling.core.units import GPU_UNITS
-from scheduling.core.windows import NoWindow, window_from
+from scheduling.core.windows import NoWindow, ever_meet, window_from, windows_of
 from scheduling.simulator.files.reading import Block
 
 MILLI_PERCENT = 1000
@@ -44,6 +44,7 @@ def teams_of(
                     raise part.bad("pools", f"no node is in the pool {pool!r}")
         part.done()
     _check_tree(told, teams)
+    _check_hours(told, teams)
     _check_guarantees(told, tuple(teams), units)
     return tuple(teams), pools_of
 
@@ -120,6 +121,15 @@ def _check_tree(block: Block, teams: list[Team]) -> None:
             seen.append(at)
             at = parent_of[at]
         sound.update(seen)
+
+
+def _check_hours(block: Block, teams: list[Team]) -> None:
+    tree = {team.id: team for team in teams}
+    for team in teams:
+        if team.windows and not ever_meet(windows_of(team.id, tree)):
+            raise block.bad(
+                f"{team.name}.windows", "it could never start anything: they never meet those of the teams above it"
+            )
 
 
 def _check_guarantees(block: Block, teams: tuple[Team, ...], units: _Units) -> None:

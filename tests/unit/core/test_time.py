@@ -14,7 +14,7 @@ from scheduling.core.policy import Policy
 from scheduling.core.remedies import changes_that_would_start
 from scheduling.core.terms import terms_of
 from scheduling.core.units import GPU_UNITS
-from scheduling.core.windows import opens_at
+from scheduling.core.windows import next_edge, opens_at
 from tests.pictures import ask, cluster
 
 POLICY = Policy()
@@ -50,6 +50,16 @@ def test_a_window_over_midnight_belongs_to_the_day_it_starts_on():
     assert opens_at(night, MONDAY + 21 * 3600) == MONDAY + 21 * 3600
     assert opens_at(night, MONDAY + 29 * 3600) == MONDAY + 29 * 3600
     assert opens_at(night, MONDAY + 31 * 3600) == MONDAY + 7 * 86_400 + 20 * 3600
+
+
+def test_the_next_edge_is_an_opening_or_a_closing():
+    daily, monday = Window(tuple(range(7)), 8 * 3600, 20 * 3600), Window((0,), 0, 86_400)
+    assert next_edge([daily], MONDAY + 12 * 3600) == MONDAY + 20 * 3600
+    assert next_edge([daily], MONDAY + 20 * 3600) == MONDAY + 32 * 3600
+    assert next_edge([daily, monday], MONDAY + 21 * 3600) == MONDAY + 24 * 3600
+    assert next_edge([monday], MONDAY + 24 * 3600) == MONDAY + 7 * 86_400
+    night = Window((0,), 20 * 3600, 6 * 3600)
+    assert next_edge([night], MONDAY + 25 * 3600) == MONDAY + 30 * 3600
 
 
 def test_a_team_starts_only_while_those_above_it_may_as_well():
@@ -164,6 +174,26 @@ def test_the_forward_run_waits_for_windows_and_for_minimum_runtimes():
     theirs = ask(9, gpus=1, team=9, limit=90_000, min_runtime_s=2000)
     kept = cluster("n1 a", ask(1, gpus=1, limit=100), teams=(owner,), drawn={"a": theirs})
     assert estimate_starts(kept, POLICY, 1000)[1] == 2001 + POLICY.grace_s
+
+
+@pytest.mark.parametrize("hour", [8, 12, 19])
+def test_what_does_not_start_before_its_hours_end_is_estimated_at_the_next_opening(hour):
+    office = Team(1, "office", windows=(Window(tuple(range(7)), 8 * 3600, 20 * 3600),))
+    now = MONDAY + hour * 3600
+    until_half_past_eight = ask(9, gpus=1, team=9, limit=(20 - hour) * 3600 + 1800)
+    world = cluster("n1 a", ask(1, gpus=1, limit=600), teams=(office,), drawn={"a": until_half_past_eight}, since=now)
+    assert estimate_starts(world, POLICY, now) == {1: MONDAY + 32 * 3600}
+    urgent = ask(2, gpus=1, limit=600, deadline=MONDAY + 33 * 3600)
+    assert meets_deadline(world, POLICY, now, urgent)
+
+
+def test_what_a_closed_team_had_in_front_is_passed_when_its_hours_end():
+    office = Team(1, "office", windows=(Window(tuple(range(7)), 8 * 3600, 20 * 3600),))
+    noon, evening = MONDAY + 12 * 3600, MONDAY + 20 * 3600
+    gang, late = ask(1, gpus=2, limit=600, tier="production"), ask(2, gpus=1, team=2, limit=50_000)
+    drawn = {"a": ask(9, gpus=1, team=9, limit=36_000)}
+    world = cluster("n1 a.", gang, late, teams=(office, Team(2, "lab")), drawn=drawn, since=noon)
+    assert estimate_starts(world, POLICY, noon)[2] == evening
 
 
 def test_a_job_that_must_wait_for_its_own_time_is_estimated_at_it():

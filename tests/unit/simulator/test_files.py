@@ -244,6 +244,12 @@ def test_a_cycle_is_told_by_names(cluster):
         cluster(NODES, "teams: {red: {parent: blue}, blue: {parent: red}}")
 
 
+def test_hours_that_never_meet_those_of_a_team_above_are_refused(cluster):
+    with pytest.raises(BadFile, match=r"teams\.red\.windows: .*never meet those of the teams above"):
+        cluster(NODES, "teams: {lab: {windows: [mon]}, dept: {parent: lab}, red: {parent: dept, windows: [tue, wed]}}")
+    assert cluster(NODES, "teams: {lab: {windows: [mon]}, red: {parent: lab, windows: ['mon 8:00-9:00', tue]}}").teams
+
+
 def test_a_policy_file_sets_the_knobs_by_name(policy):
     read = policy(
         "grace_s: 5", "reclaim: false", "levels: [rack]", "tiers: [{name: batch, rotate: true, size_rule: attained}]"

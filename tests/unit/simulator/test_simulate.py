@@ -4,6 +4,7 @@ import csv
 import json
 from dataclasses import replace
 from html.parser import HTMLParser
+from pathlib import Path
 
 import pytest
 from django.core.management import call_command
@@ -13,6 +14,7 @@ from scheduling.simulator.history import History, Record
 from scheduling.simulator.options import Options
 from scheduling.simulator.report.summary import at_share, figures
 from scheduling.simulator.simulate import Request, simulate
+from scheduling.simulator.traces.formats import Reading
 from scheduling.simulator.traces.job import TraceJob
 from scheduling.simulator.traces.problems import BadTrace
 
@@ -88,6 +90,8 @@ def test_bad_input_is_refused_before_anything_is_written(request_for):
         ({"cluster": CLUSTER.replace("gpus: 2", "gpus: 3")}, BadFile, r"teams\.red\.quota\.default"),
         ({"policy": "graze: 1"}, BadFile, "graze"),
         ({"baselines": ("sooner",)}, BadFile, "'sooner' is none of fifo"),
+        ({"reading": Reading(order=Path("order.csv"))}, BadFile, "--order: .*read as berth"),
+        ({"reading": Reading(swf_gpus=True)}, BadFile, "--swf-gpus: .*read as berth"),
     ):
         request = request_for(**change)
         with pytest.raises(kind, match=words):
