@@ -42,6 +42,14 @@ class Search(Openings):
                 return (part,)
         return None
 
+    def would_go(self, want: Want) -> Part | None:
+        """Where a job of one replica would go if no limit stood in its way. Whoever falls for it then falls for the
+        limits alone, and may do so anywhere. None for a gang, and where there is no free place."""
+        if want.shape.replicas > 1:
+            return None
+        found = (one_replica(self, self.scores, want, groups) for groups in self.options(want.shape, want.pool))
+        return next((part for part in found if part is not None), None)
+
     def options(self, shape: Shape, pool: str) -> list[Options]:
         """The groups that could ever hold a replica, with the bits of the cards that suit it; the liked models first.
         Kept until the groups change."""

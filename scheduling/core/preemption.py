@@ -72,7 +72,7 @@ class Eviction:
         if not (taking.own or taking.others):
             failed.add((0, 0, 0, size if taking.turns else 0))
             return None
-        taking.free = self._free_place(want) if limited else None
+        taking.free = self.state.search.would_go(want) if limited else None
         for groups in self.state.search.options(shape, pool):
             found = self._best_domain(taking, groups)
             if found is not None:
@@ -92,16 +92,6 @@ class Eviction:
         taking.followers, taking.barred, taking.free = followers_of(ask, self.policy), False, None
         return taking
 
-    def _free_place(self, want: Want) -> Part | None:
-        """Where one replica would go if limits allowed it. Whoever falls for it then falls for the limits alone, and
-        may do so anywhere."""
-        if want.shape.replicas > 1:
-            return None
-        mark = self.state.ledger.checkpoint()
-        found = self.state.search.place(want)
-        self.state.ledger.rollback(mark)
-        return found[0] if found is not None else None
-
     def _hopeless(self, want: Want, kind: Kind, units: int, size: int, *, limited: bool) -> bool:
         """Would even a moment on the same cards, without CPU and memory, find no victims? Then the whole family need
         not look any more. Asked once per family; not for a job that has been served, where turns are taken: one that
@@ -114,7 +104,7 @@ class Eviction:
         bare = replace(want, shape=replace(want.shape, cpu_millis=0, memory_mib=0), until=self.now + 1)
         taking = self.rights.taking(bare, kind, units, 0)
         taking.followers = range(0)
-        taking.free = self._free_place(bare) if limited else None
+        taking.free = self.state.search.would_go(bare) if limited else None
         options = self.state.search.options(bare.shape, bare.pool)
         return all(self._best_domain(taking, groups) is None for groups in options)
 

@@ -15,7 +15,7 @@ with Berth's guarantees):
 Nothing else ever falls. The order among sets of victims: none of them within a guarantee before some, the highest tier
 among them as low as possible, least work lost, fewest, those that come last by the size rule, ids.
 
-All of it is one file, because every right reads the same accounts and what is remembered about them.
+Long because every right reads the same accounts and what is remembered about them.
 """
 
 from collections.abc import Collection
