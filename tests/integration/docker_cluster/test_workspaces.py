@@ -64,11 +64,12 @@ def test_a_stranger_finds_it_neither_in_the_portal_nor_at_a_gateway(
 
 def test_a_gateway_that_is_killed_costs_no_workspace(cluster: Cluster, tokens: dict[str, str], lab: dict[str, Any]):
     for gateway in cluster.gateways:
+        wait_for(lambda: gateway_knows(cluster, tokens["alice"], lab["id"]), seconds=60, what="both gateways")
         gateway.kill()
         for _ in range(4):
             assert opened(cluster, tokens["alice"], lab["id"]) == 200
         gateway.start()
-        wait_for(lambda: gateway_knows(cluster, tokens["alice"], lab["id"]), seconds=60, what="both gateways")
+    wait_for(lambda: gateway_knows(cluster, tokens["alice"], lab["id"]), seconds=60, what="both gateways")
 
 
 def as_a_browser_looks_names_up(monkeypatch: pytest.MonkeyPatch) -> None:
