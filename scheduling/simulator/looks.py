@@ -14,13 +14,14 @@ class Looks:
     """Says when to look again, while jobs wait. But not for ever: where nothing arrives or ends any more, and a week
     and the longest of all hold-offs have passed, all stays as it is.
 
-    `restless`: a plan is made every `look_s`, because suspending takes time or work must first run for its minimum.
+    `restless`: a plan is made every `look_s`, because work must first run for its minimum, or may be suspended to take
+    turns, and suspending takes time.
     """
 
-    def __init__(self, teams: Sequence[Team], policy: Policy, *, look_s: int, restless: bool) -> None:
+    def __init__(self, teams: Sequence[Team], policy: Policy, *, look_s: int) -> None:
         self.teams, self.look_s = teams, look_s
         self.longest_hold = max(policy.min_runtime_s, *(team.min_runtime_s for team in teams), 0)
-        self.restless = restless or self.longest_hold > 0
+        self.restless = self.longest_hold > 0
         self._patience = WEEK_S + policy.max_parked_s + policy.no_evict_s
         self._look_at = self._edge_at = self._stirred = -1
 

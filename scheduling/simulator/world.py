@@ -62,8 +62,7 @@ class World:
         self._count = self._ended = self._ending = 0
         self._outlook, self._to_promise = Outlook(self.planner, policy), list[int]()
         self._turns = Turns(policy)
-        restless = self._turns.taken and not policy.keeps_work
-        self._looks = Looks(site.teams, policy, look_s=options.look_s, restless=restless)
+        self._looks = Looks(site.teams, policy, look_s=options.look_s)
 
     # ---------------------------------------------------------------------------------------- the clock
     def run(self) -> History:
@@ -151,6 +150,8 @@ class World:
         if ask.not_before > ask.submitted:
             heapq.heappush(self._events, (ask.not_before, _LOOK, 0, 0))
         self._looks.hold(ask.min_runtime_s)
+        if ask.suspendable and self._turns.taken and not self.policy.keeps_work:
+            self._looks.restless = True
 
     def _submit(self, ask: Ask) -> None:
         self._waiting.add(ask.job)

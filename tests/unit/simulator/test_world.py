@@ -167,6 +167,14 @@ def test_suspending_takes_what_the_memory_of_its_cards_takes():
     assert run["lent"].end == 1000 + 50 + 49 + 17 + 2
 
 
+def test_a_trace_in_which_nothing_may_be_suspended_is_not_looked_at_every_minute_for_the_sake_of_turns():
+    """The default policy lets batch work take turns; a month of waiting is still only a few plans."""
+    month = (job("long", 0, 30 * 86_400, gpus=4), job("next", 10, 50, gpus=4))
+    history = World(site(red=4), Policy(), month, Options(limits=Limits.EXACT)).run()
+    assert [record.first_start for record in history.records] == [0, 30 * 86_400]
+    assert history.plans < 10
+
+
 def test_where_the_memory_of_a_card_is_not_known_work_is_stopped_instead():
     run = records(
         site(gpus=1, red=1, blue=0),
