@@ -96,9 +96,9 @@ class Rights:
             lenders = self._lending(pool, kind.team, taking.units)
             taking.others = bool(lenders)
             taking.lenders = None if self.rotates(kind) else lenders
-        if mine is not None and taking.higher and not taking.others:
+        if mine is not None and taking.higher:
             own = sum(units for tier, units in mine.tiers.items() if tier > kind.tier)
-            taking.beside = bool(self._lending(pool, kind.team, taking.units - own))
+            taking.beside = self._then_owed(taking, own)
         if not taking.others and self.rotates(kind):
             taking.others = any(
                 team != kind.team and kind.tier in held.tiers and self._alternate(taking, team, held.least_borrowed)
@@ -154,12 +154,25 @@ class Rights:
     def beside(self, node: int, taking: Taking) -> int:
         """Units that the job's own team holds on the node in lower tiers. Once they are gone, it may be owed what it
         is not owed now."""
-        if not taking.higher or not (taking.beside or taking.others):
+        if not taking.beside:
             return 0
         own, tier = taking.want.team, taking.kind.tier
-        return sum(
+        units = sum(
             victim.units for victim in self.candidates.on_host(node) if victim.team == own and victim.tier > tier
         )
+        return units if units and self._then_owed(taking, units) else 0
+
+    def _then_owed(self, taking: Taking, own: int) -> bool:
+        """Is the job beyond a guarantee, its team's or one above, that would hold it once so many units of its own
+        team's had gone? (What balance would give it then is not asked: shares would have to be worked out per node.)"""
+        if not self.policy.reclaim:
+            return False
+        account: Account | None = self.state.trees[taking.want.pool].account(taking.want.team)
+        while account is not None:
+            if account.guarantees(taking.units - own) and not account.guarantees(taking.units):
+                return True
+            account = account.parent
+        return False
 
     def on(self, node: int, taking: Taking, before: set[int], beside: int = 0) -> list[Victim]:
         """The runs on a node that this job may take, the cheapest first: now, or when so many units of its own team's
