@@ -158,7 +158,8 @@ def proxy(
         f"location = {path} {{ {_PROXY} proxy_pass http://127.0.0.1:{port}; }}" for path, port in detours.items()
     )
     for number, (addresses, ports) in enumerate(doors.items()):
-        behind = " ".join(f"server 127.0.0.1:{port} max_fails=1 fail_timeout=2s;" for port in ports)
+        # None is set aside for having failed: it may be back, and the other one gone, within the same second.
+        behind = " ".join(f"server 127.0.0.1:{port} max_fails=0;" for port in ports)
         upstreams.append(f"    upstream u{number} {{ {behind} }}")
         listen = " ".join(f"listen {address} ssl;" for address in addresses)
         servers.append(f"    server {{ {listen} {around} location / {{ {_PROXY} proxy_pass http://u{number}; }} }}")
