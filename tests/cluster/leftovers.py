@@ -37,6 +37,8 @@ def clear(folder: Path, *, tag: str) -> None:
         time.sleep(0.1)
     for name in namespaces(tag):
         subprocess.run(["ip", "netns", "del", name], check=True)
+    for link in links(tag):  # the kernel takes them away with their namespaces, but in its own time
+        subprocess.run(["ip", "link", "del", link], check=False, capture_output=True)
     containers = [path.name for path in folder.glob("*/data/containers/*")]
     for place in sorted(mounts(folder), reverse=True):
         subprocess.run(["umount", "-l", place], check=True)
@@ -49,12 +51,11 @@ def clear(folder: Path, *, tag: str) -> None:
 def left(folder: Path, *, tag: str) -> list[str]:
     """What is there still, in words; empty after a clean stop."""
     numbers = processes(folder, tag)
-    links = [line.split()[0] for line in _lines("ip", "-br", "link") if line.startswith(tag.replace("berth-c", "bc"))]
     return [
         *(f"process {number}: {_command(number)}" for number in sorted(numbers)),
         *(f"namespace {name}" for name in namespaces(tag)),
         *(f"mount {place}" for place in mounts(folder)),
-        *(f"link {link}" for link in links),
+        *(f"link {link}" for link in links(tag)),
         *([f"folder {folder}"] if folder.exists() else []),
     ]
 
@@ -87,6 +88,12 @@ def processes(folder: Path, tag: str) -> set[int]:
 
 def namespaces(tag: str) -> list[str]:
     return [name for line in _lines("ip", "netns", "list") if (name := line.split()[0]).startswith(f"{tag}-")]
+
+
+def links(tag: str) -> list[str]:
+    """This machine's ends of the cluster's wires."""
+    names = [line.split()[0].partition("@")[0] for line in _lines("ip", "-br", "link")]
+    return [name for name in names if name == tag.replace("berth-c", "bc")]
 
 
 def mounts(folder: Path) -> list[str]:
